@@ -1,0 +1,80 @@
+"""Every error hybridcore raises.
+
+    HybridCoreError
+     +-- ConfigurationError (ValueError)    an option that makes no sense; nothing was opened
+     +-- ValueTooLargeError (ValueError)    one entry is larger than the whole cache
+     +-- KeyEncodingError (TypeError)       a key that the disk tier cannot store
+     +-- EncodeError (TypeError)            a value that no codec can store
+     +-- DecodeError (ValueError)           stored bytes that no codec can read
+     +-- NotFoundError (KeyError)           the origin says there is no such key
+     +-- ClosedError (RuntimeError)         used after close()
+     +-- DiskError (OSError)                the disk tier cannot work
+     +-- OriginError                        the origin could not answer
+          +-- OriginUnavailableError        refused, unreachable, 5xx, 429
+          +-- OriginTimeoutError (TimeoutError)
+          +-- ReadOnlyOriginError           a write to an origin that takes none
+"""
+
+from __future__ import annotations
+
+
+class HybridCoreError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigurationError(HybridCoreError, ValueError):
+    """An option is unknown, malformed or contradicts another."""
+
+
+class ValueTooLargeError(HybridCoreError, ValueError):
+    """One entry is larger than the whole cache; nothing was changed."""
+
+
+class KeyEncodingError(HybridCoreError, TypeError):
+    """The key has no canonical byte form, so the disk tier cannot store it."""
+
+
+class EncodeError(HybridCoreError, TypeError):
+    """No codec can store the value; the message names the type and the way out."""
+
+
+class DecodeError(HybridCoreError, ValueError):
+    """Stored bytes cannot be read back. The tiers count it and treat it as a miss."""
+
+
+class NotFoundError(HybridCoreError, KeyError):
+    """The origin answered that the key does not exist. Loaders raise it to say so."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class ClosedError(HybridCoreError, RuntimeError):
+    """The cache or tier was used after ``close()``."""
+
+
+class DiskError(HybridCoreError, OSError):
+    """The disk tier cannot work: its directory, its format or the disk itself."""
+
+
+class OriginError(HybridCoreError):
+    """The origin could not answer; a stale copy may be served instead."""
+
+
+class OriginUnavailableError(OriginError):
+    """The origin refused, failed (5xx) or asked for patience (429).
+
+    ``retry_after`` is the number of seconds it asked to be left alone, if it said so.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OriginTimeoutError(OriginError, TimeoutError):
+    """The origin did not answer in time."""
+
+
+class ReadOnlyOriginError(OriginError):
+    """The origin takes no writes."""

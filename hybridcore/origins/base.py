@@ -1,0 +1,157 @@
+"""What an origin is, and how a sync one serves asyncio and the other way round."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hybridcore.errors import ReadOnlyOriginError
+from hybridcore.types import Answer, NotFound, Validators
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+
+
+class Origin(Generic[K, V]):
+    """Where values come from when no tier holds them.
+
+    A subclass overrides ``load`` or ``aload`` (or both); each defaults to the other, a sync
+    one running in a thread for asyncio callers, an async one on a background loop for sync
+    callers. ``load_many``, ``store`` and ``delete`` come in the same pairs. An origin that
+    overrides no ``store`` is read-only.
+
+    ``load`` answers `Loaded`, `NotModified` or `NotFound` and raises `OriginError` (or
+    anything else) when it cannot answer.
+    """
+
+    name = "origin"
+
+    def load(self, key: K, held: Validators | None = None) -> Answer[V]:
+        """Ask for one value; ``held`` are the validators of the copy that the caller holds."""
+        self._require("load")
+        return run_blocking(self.aload(key, held))
+
+    async def aload(self, key: K, held: Validators | None = None) -> Answer[V]:
+        """Twin of `load`."""
+        self._require("load")
+        return await asyncio.to_thread(self.load, key, held)
+
+    def load_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
+        """Ask for several values: an answer or the error for every key asked for."""
+        if self._overrides("aload_many"):
+            return run_blocking(self.aload_many(keys))
+        answers: dict[K, Answer[V] | Exception] = {}
+        for key in keys:
+            try:
+                answers[key] = self.load(key)
+            except Exception as error:  # one failing key must not lose the others
+                answers[key] = error
+        return answers
+
+    async def aload_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
+        """Twin of `load_many`."""
+        if self._overrides("load_many"):
+            return await asyncio.to_thread(self.load_many, keys)
+        wanted = list(keys)
+        answers = await asyncio.gather(*map(self.aload, wanted), return_exceptions=True)
+        failed = [answer for answer in answers if isinstance(answer, BaseException)]
+        for error in failed:
+            if not isinstance(error, Exception):
+                raise error
+        return dict(zip(wanted, answers, strict=True))  # type: ignore[arg-type]  # BaseException was raised above
+
+    def store(self, key: K, value: V) -> Validators | None:
+        """Write one value through; returns the validators of what was written, if known."""
+        if not self._overrides("astore"):
+            raise self._read_only()
+        return run_blocking(self.astore(key, value))
+
+    async def astore(self, key: K, value: V) -> Validators | None:
+        """Twin of `store`."""
+        if not self._overrides("store"):
+            raise self._read_only()
+        return await asyncio.to_thread(self.store, key, value)
+
+    def delete(self, key: K) -> None:
+        """Delete one value; a key that does not exist is no error."""
+        if not self._overrides("adelete"):
+            raise self._read_only()
+        run_blocking(self.adelete(key))
+
+    async def adelete(self, key: K) -> None:
+        """Twin of `delete`."""
+        if not self._overrides("delete"):
+            raise self._read_only()
+        await asyncio.to_thread(self.delete, key)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the origin takes ``store``."""
+        return self._overrides("store") or self._overrides("astore")
+
+    def close(self) -> None:
+        """Release connections; harmless when called twice."""
+
+    async def aclose(self) -> None:
+        """Twin of `close`."""
+        self.close()
+
+    def _overrides(self, method: str) -> bool:
+        return getattr(type(self), method) is not getattr(Origin, method)
+
+    def _require(self, method: str) -> None:
+        if not self._overrides(method) and not self._overrides(f"a{method}"):
+            raise TypeError(f"{type(self).__name__} must override {method}() or a{method}()")
+
+    def _read_only(self) -> ReadOnlyOriginError:
+        return ReadOnlyOriginError(
+            f"{self.name} is read-only: {type(self).__name__} takes no writes. "
+            "Give it a store function, or use a strategy that does not write to the origin."
+        )
+
+
+class _Background:
+    """One event loop in one daemon thread, started when first needed, anew after a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._pid != os.getpid():
+                self._loop = asyncio.new_event_loop()
+                self._pid = os.getpid()
+                threading.Thread(
+                    target=self._loop.run_forever, name="hybridcore-async-origins", daemon=True
+                ).start()
+            return self._loop
+
+
+_background = _Background()
+
+
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop and wait for it.
+
+    Raises:
+        RuntimeError: called on the background loop itself, where waiting would never end.
+    """
+    loop = _background.loop()
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if running is loop:
+        work.close()
+        raise RuntimeError(
+            "an async origin called back into the sync face of the cache; use the .aio face there"
+        )
+    return asyncio.run_coroutine_threadsafe(work, loop).result()

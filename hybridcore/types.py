@@ -1,0 +1,63 @@
+"""The words that every floor shares: tiers, causes, and what an origin answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar
+
+V = TypeVar("V")
+
+
+class Tier(str, Enum):
+    """Where an answer came from."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+    ORIGIN = "origin"
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What an origin sent along so that a copy can be checked cheaply (RFC 9110, 8.8)."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[V]):
+    """An origin's answer: here is the value.
+
+    ``ttl`` (seconds) overrides the cache's own when the origin knows better.
+    """
+
+    value: V
+    ttl: float | None = None
+    validators: Validators | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """An origin's answer: the copy you hold is still right; keep it for another ``ttl``."""
+
+    ttl: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """An origin's answer: there is no such key."""
+
+
+Answer = Loaded[V] | NotModified | NotFound
+
+
+class Listener(Protocol):
+    """Hears what happens below the memory tier; a memory hit is never reported.
+
+    Called in the thread that did the work. What it raises is reported through
+    ``sys.unraisablehook`` and does not reach the caller of the cache.
+    """
+
+    def looked_up(self, key: Any, tier: Tier | None, duration: float) -> None:
+        """A lookup that missed memory ended: ``tier`` answered (None: nobody) in seconds."""
