@@ -1,18 +1,18 @@
 """Every error hybridcore raises.
 
-    HybridCoreError
-     +-- ConfigurationError (ValueError)    an option that makes no sense; nothing was opened
-     +-- ValueTooLargeError (ValueError)    one entry is larger than the whole cache
-     +-- KeyEncodingError (TypeError)       a key that the disk tier cannot store
-     +-- EncodeError (TypeError)            a value that no codec can store
-     +-- DecodeError (ValueError)           stored bytes that no codec can read
-     +-- NotFoundError (KeyError)           the origin says there is no such key
-     +-- ClosedError (RuntimeError)         used after close()
-     +-- DiskError (OSError)                the disk tier cannot work
-     +-- OriginError                        the origin could not answer
-          +-- OriginUnavailableError        refused, unreachable, 5xx, 429
-          +-- OriginTimeoutError (TimeoutError)
-          +-- ReadOnlyOriginError           a write to an origin that takes none
+HybridCoreError
+ +-- ConfigurationError (ValueError)    an option that makes no sense; nothing was opened
+ +-- ValueTooLargeError (ValueError)    one entry is larger than the whole cache
+ +-- KeyEncodingError (TypeError)       a key that the disk tier cannot store
+ +-- EncodeError (TypeError)            a value that no codec can store
+ +-- DecodeError (ValueError)           stored bytes that no codec can read
+ +-- NotFoundError (KeyError)           the origin says there is no such key
+ +-- ClosedError (RuntimeError)         used after close()
+ +-- DiskError (OSError)                the disk tier cannot work
+ +-- OriginError                        the origin could not answer
+      +-- OriginUnavailableError        refused, unreachable, 5xx, 429
+      +-- OriginTimeoutError (TimeoutError)
+      +-- ReadOnlyOriginError           a write to an origin that takes none
 """
 
 from __future__ import annotations

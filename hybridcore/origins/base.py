@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hybridcore.errors import ReadOnlyOriginError
-from hybridcore.types import Answer, NotFound, Validators
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from hybridcore.types import Answer, Validators
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -24,13 +25,15 @@ class Origin(Generic[K, V]):
     A subclass overrides ``load`` or ``aload`` (or both); each defaults to the other, a sync
     one running in a thread for asyncio callers, an async one on a background loop for sync
     callers. ``load_many``, ``store`` and ``delete`` come in the same pairs. An origin that
-    overrides no ``store`` is read-only.
+    overrides no ``store`` is read-only. Unless it is overridden, ``load_many`` asks for one
+    key after the other from a sync ``load``, and for ``parallel`` keys at a time otherwise.
 
     ``load`` answers `Loaded`, `NotModified` or `NotFound` and raises `OriginError` (or
     anything else) when it cannot answer.
     """
 
     name = "origin"
+    parallel = 32
 
     def load(self, key: K, held: Validators | None = None) -> Answer[V]:
         """Ask for one value; ``held`` are the validators of the copy that the caller holds."""
@@ -40,31 +43,21 @@ class Origin(Generic[K, V]):
     async def aload(self, key: K, held: Validators | None = None) -> Answer[V]:
         """Twin of `load`."""
         self._require("load")
-        return await asyncio.to_thread(self.load, key, held)
+        return await run_in_thread(self.load, key, held)
 
     def load_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
         """Ask for several values: an answer or the error for every key asked for."""
         if self._overrides("aload_many"):
             return run_blocking(self.aload_many(keys))
-        answers: dict[K, Answer[V] | Exception] = {}
-        for key in keys:
-            try:
-                answers[key] = self.load(key)
-            except Exception as error:  # one failing key must not lose the others
-                answers[key] = error
-        return answers
+        if self._overrides("load"):
+            return self._one_by_one(keys)
+        return run_blocking(self._at_once(keys))
 
     async def aload_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
         """Twin of `load_many`."""
         if self._overrides("load_many"):
-            return await asyncio.to_thread(self.load_many, keys)
-        wanted = list(keys)
-        answers = await asyncio.gather(*map(self.aload, wanted), return_exceptions=True)
-        failed = [answer for answer in answers if isinstance(answer, BaseException)]
-        for error in failed:
-            if not isinstance(error, Exception):
-                raise error
-        return dict(zip(wanted, answers, strict=True))  # type: ignore[arg-type]  # BaseException was raised above
+            return await run_in_thread(self.load_many, keys)
+        return await self._at_once(keys)
 
     def store(self, key: K, value: V) -> Validators | None:
         """Write one value through; returns the validators of what was written, if known."""
@@ -76,7 +69,7 @@ class Origin(Generic[K, V]):
         """Twin of `store`."""
         if not self._overrides("store"):
             raise self._read_only()
-        return await asyncio.to_thread(self.store, key, value)
+        return await run_in_thread(self.store, key, value)
 
     def delete(self, key: K) -> None:
         """Delete one value; a key that does not exist is no error."""
@@ -88,7 +81,7 @@ class Origin(Generic[K, V]):
         """Twin of `delete`."""
         if not self._overrides("delete"):
             raise self._read_only()
-        await asyncio.to_thread(self.delete, key)
+        await run_in_thread(self.delete, key)
 
     @property
     def writable(self) -> bool:
@@ -102,6 +95,30 @@ class Origin(Generic[K, V]):
         """Twin of `close`."""
         self.close()
 
+    def _one_by_one(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
+        answers: dict[K, Answer[V] | Exception] = {}
+        for key in dict.fromkeys(keys):
+            try:
+                answers[key] = self.load(key)
+            except Exception as error:  # one failing key must not lose the others
+                answers[key] = error
+        return answers
+
+    async def _at_once(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
+        import asyncio
+
+        slots = asyncio.Semaphore(self.parallel)
+
+        async def ask(key: K) -> Answer[V] | Exception:
+            async with slots:
+                try:
+                    return await self.aload(key)
+                except Exception as error:  # one failing key must not lose the others
+                    return error
+
+        wanted = list(dict.fromkeys(keys))
+        return dict(zip(wanted, await asyncio.gather(*map(ask, wanted)), strict=True))
+
     def _overrides(self, method: str) -> bool:
         return getattr(type(self), method) is not getattr(Origin, method)
 
@@ -109,30 +126,47 @@ class Origin(Generic[K, V]):
         if not self._overrides(method) and not self._overrides(f"a{method}"):
             raise TypeError(f"{type(self).__name__} must override {method}() or a{method}()")
 
-    def _read_only(self) -> ReadOnlyOriginError:
+    def _read_only(self, way_out: str = "override store() or astore()") -> ReadOnlyOriginError:
         return ReadOnlyOriginError(
-            f"{self.name} is read-only: {type(self).__name__} takes no writes. "
-            "Give it a store function, or use a strategy that does not write to the origin."
+            f"{self.name} takes no writes; {way_out}, or use a strategy that does not write "
+            "to the origin"
         )
+
+
+async def run_in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run a sync function in a worker thread; StopIteration, which no future can carry, is
+    a RuntimeError as it is inside a generator."""
+
+    import asyncio
+
+    def call() -> T:
+        try:
+            return function(*args)
+        except StopIteration as error:
+            raise RuntimeError(f"{function!r} raised StopIteration") from error
+
+    return await asyncio.to_thread(call)
 
 
 class _Background:
     """One event loop in one daemon thread, started when first needed, anew after a fork."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self._locks: dict[int, threading.Lock] = {}  # by process: a fork may copy a held lock
+        self._loops: dict[int, asyncio.AbstractEventLoop] = {}
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None or self._pid != os.getpid():
-                self._loop = asyncio.new_event_loop()
-                self._pid = os.getpid()
+        import asyncio
+
+        process = os.getpid()
+        with self._locks.setdefault(process, threading.Lock()):
+            loop = self._loops.get(process)
+            if loop is None:
+                self._loops[process] = loop = asyncio.new_event_loop()
                 threading.Thread(
-                    target=self._loop.run_forever, name="hybridcore-async-origins", daemon=True
+                    target=loop.run_forever, name="hybridcore-async-origins", daemon=True
                 ).start()
-            return self._loop
+            return loop
 
 
 _background = _Background()
@@ -144,6 +178,8 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     Raises:
         RuntimeError: called on the background loop itself, where waiting would never end.
     """
+    import asyncio
+
     loop = _background.loop()
     try:
         running = asyncio.get_running_loop()

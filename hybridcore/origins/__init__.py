@@ -1,0 +1,21 @@
+"""Where values come from when no tier holds them: a function, or an HTTP service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hybridcore.origins.base import Origin
+from hybridcore.origins.callable import CallableOrigin
+
+if TYPE_CHECKING:
+    from hybridcore.origins.http import HttpOrigin, HttpStats
+
+__all__ = ["CallableOrigin", "HttpOrigin", "HttpStats", "Origin"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("HttpOrigin", "HttpStats"):
+        from hybridcore.origins import http
+
+        return getattr(http, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
