@@ -13,9 +13,12 @@ HybridCoreError
       +-- OriginUnavailableError        refused, unreachable, 5xx, 429
       +-- OriginTimeoutError (TimeoutError)
       +-- ReadOnlyOriginError           a write to an origin that takes none
+      +-- PartialLoadError              get_many got some of the keys
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class HybridCoreError(Exception):
@@ -78,3 +81,16 @@ class OriginTimeoutError(OriginError, TimeoutError):
 
 class ReadOnlyOriginError(OriginError):
     """The origin takes no writes."""
+
+
+class PartialLoadError(OriginError):
+    """``get_many`` got some of the keys; ``found`` has them, ``errors`` says why not the others."""
+
+    def __init__(self, found: dict[Any, Any], errors: dict[Any, Exception]) -> None:
+        key, first = next(iter(errors.items()))
+        super().__init__(
+            f"{len(errors)} of {len(found) + len(errors)} keys could not be loaded, the first is "
+            f"{key!r}: {first!r}. What was found is in .found, all errors are in .errors."
+        )
+        self.found = found
+        self.errors = errors

@@ -17,6 +17,15 @@ class Tier(str, Enum):
     ORIGIN = "origin"
 
 
+class EvictionCause(str, Enum):
+    """Why an entry left the memory tier."""
+
+    SIZE = "size"
+    EXPIRED = "expired"
+    EXPLICIT = "explicit"
+    REPLACED = "replaced"
+
+
 @dataclass(frozen=True, slots=True)
 class Validators:
     """What an origin sent along so that a copy can be checked cheaply (RFC 9110, 8.8)."""
@@ -55,8 +64,8 @@ Answer = Loaded[V] | NotModified | NotFound
 class Listener(Protocol):
     """Hears what happens below the memory tier; a memory hit is never reported.
 
-    Called in the thread that did the work. What it raises is reported through
-    ``sys.unraisablehook`` and does not reach the caller of the cache.
+    Called in the thread that did the work. What it raises is logged and does not reach the
+    caller of the cache.
     """
 
     def looked_up(self, key: Any, tier: Tier | None, duration: float) -> None:

@@ -1,0 +1,105 @@
+"""hybridcore: a hybrid cache of compiled memory, shared disk and your origin.
+
+Importing it loads the memory tier alone; everything else is loaded when it is first named.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hybridcore._native import footprint_of
+from hybridcore.errors import (
+    ClosedError,
+    ConfigurationError,
+    DecodeError,
+    DiskError,
+    EncodeError,
+    HybridCoreError,
+    KeyEncodingError,
+    NotFoundError,
+    OriginError,
+    OriginTimeoutError,
+    OriginUnavailableError,
+    PartialLoadError,
+    ReadOnlyOriginError,
+    ValueTooLargeError,
+)
+from hybridcore.memory import Cache
+from hybridcore.types import (
+    EvictionCause,
+    Listener,
+    Loaded,
+    NotFound,
+    NotModified,
+    Tier,
+    Validators,
+)
+
+if TYPE_CHECKING:
+    from hybridcore.codec import Codec, Codecs
+    from hybridcore.config import EntryOptions, Memory
+    from hybridcore.disk import Lmdb
+    from hybridcore.hybrid import HybridCache
+    from hybridcore.origins import CallableOrigin, HttpOrigin, Origin
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "CallableOrigin": "origins",
+    "Codec": "codec",
+    "Codecs": "codec",
+    "EntryOptions": "config",
+    "HttpOrigin": "origins",
+    "HybridCache": "hybrid",
+    "Lmdb": "disk",
+    "Memory": "config",
+    "Origin": "origins",
+}
+
+__all__ = [
+    "Cache",
+    "CallableOrigin",
+    "ClosedError",
+    "Codec",
+    "Codecs",
+    "ConfigurationError",
+    "DecodeError",
+    "DiskError",
+    "EncodeError",
+    "EntryOptions",
+    "EvictionCause",
+    "HttpOrigin",
+    "HybridCache",
+    "HybridCoreError",
+    "KeyEncodingError",
+    "Listener",
+    "Lmdb",
+    "Loaded",
+    "Memory",
+    "NotFound",
+    "NotFoundError",
+    "NotModified",
+    "Origin",
+    "OriginError",
+    "OriginTimeoutError",
+    "OriginUnavailableError",
+    "PartialLoadError",
+    "ReadOnlyOriginError",
+    "Tier",
+    "Validators",
+    "ValueTooLargeError",
+    "footprint_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,120 @@
+"""The asyncio face of a hybrid cache: same names, same engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hybridcore.engine import MISSING, Effect, Engine, Steps, Wait, leading
+from hybridcore.origins import CallableOrigin
+from hybridcore.units import Duration, seconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+T = TypeVar("T")
+
+
+class AsyncFace(Generic[K, V]):
+    """``store.aio``: the methods of `HybridCache` to be awaited.
+
+    May be used from several event loops, and beside the blocking face. A caller that is cancelled
+    never takes the load away from the others: it goes on and is kept.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def get(self, key: K, default: Any = None) -> Any:
+        """Twin of `HybridCache.get`."""
+        engine = self._engine
+        if engine.memory is not None and not engine.closed:
+            value = engine.memory.get(key, MISSING)
+            if value is not MISSING:
+                return value
+        return await self._carry_out(engine.read(key, default, engine.loading_origin()))
+
+    async def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """Twin of `HybridCache.get_many`."""
+        return await self._carry_out(self._engine.read_many(keys))
+
+    async def get_or_load(
+        self, key: K, loader: Callable[[K], V | Awaitable[V]], *, ttl: Duration | None = None
+    ) -> V:
+        """Twin of `HybridCache.get_or_load`."""
+        engine = self._engine
+        if engine.memory is not None and not engine.closed:
+            value = engine.memory.get(key, MISSING)
+            if value is not MISSING:
+                return value  # type: ignore[no-any-return]
+        within = None if ttl is None else seconds(ttl)
+        steps = engine.read(key, MISSING, CallableOrigin(loader), within)
+        return engine.require(key, await self._carry_out(steps))  # type: ignore[no-any-return]
+
+    async def put(self, key: K, value: V, *, ttl: Duration | None = None) -> None:
+        """Twin of `HybridCache.put`."""
+        within = None if ttl is None else seconds(ttl)
+        await self._carry_out(self._engine.write(key, value, within))
+
+    async def delete(self, key: K) -> bool:
+        """Twin of `HybridCache.delete`."""
+        return await self._carry_out(self._engine.remove(key))
+
+    async def contains(self, key: K) -> bool:
+        """Twin of `HybridCache.contains`."""
+        return self._engine.contains(key)
+
+    async def clear(self) -> None:
+        """Twin of `HybridCache.clear`."""
+        self._engine.clear()
+
+    async def aclose(self) -> None:
+        """Twin of `HybridCache.close`."""
+        if self._engine.close() and self._engine.origin is not None:
+            await self._engine.origin.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    async def _carry_out(self, steps: Steps[T]) -> T:
+        """Run an operation of the engine; one that calls the origin outlives its caller."""
+        try:
+            effect = next(steps)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        if isinstance(effect, Wait):
+            return await _carry_on(steps, effect)
+        task = asyncio.ensure_future(_carry_on(steps, effect))
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may have gone; then nobody else asks
+
+
+async def _carry_on(steps: Steps[T], effect: Effect) -> T:
+    try:
+        while True:
+            try:
+                if isinstance(effect, Wait):
+                    outcome = await asyncio.wrap_future(effect.future)
+                else:
+                    with leading(effect.flights):
+                        outcome = await getattr(effect.origin, f"a{effect.method}")(*effect.args)
+            except BaseException as error:
+                effect = steps.throw(error)
+            else:
+                effect = steps.send(outcome)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]

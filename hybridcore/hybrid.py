@@ -1,0 +1,218 @@
+"""`HybridCache`: memory, disk and origin as one, for callers that block."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from hybridcore._native import Front, MemoryStore
+from hybridcore.aio import AsyncFace
+from hybridcore.config import EntryOptions, Memory, Strategy, check_strategy
+from hybridcore.engine import MISSING, Engine, LeaderIsHereError, Steps, Wait, leading
+from hybridcore.errors import ConfigurationError
+from hybridcore.memory import Cache
+from hybridcore.origins import CallableOrigin, Origin
+from hybridcore.units import Duration, seconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from hybridcore.disk import Lmdb
+    from hybridcore.stats import CacheStats, DiskStats, OriginStats
+    from hybridcore.types import Listener
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HybridStats:
+    """Snapshots of the tiers, None where there is no such tier."""
+
+    memory: CacheStats | None
+    disk: DiskStats | None
+    origin: OriginStats
+
+
+class HybridCache(Front[K, V]):
+    """A cache of up to three tiers: memory, disk, and the application's origin behind them.
+
+    A lookup goes down until a tier answers, and the answer is kept in the tiers above. Callers
+    who miss the same key at the same time share one load. ``store.aio`` has the same methods for
+    asyncio, over the same engine; both may be used at once.
+
+    Args:
+        memory: `Memory`, a `Cache` to use as it is, or None for no memory tier.
+        disk: an `Lmdb` tier, or None. Closed with this cache.
+        origin: an `Origin`, or any function ``load(key)``, sync or async. Closed with this cache.
+        strategy: what misses and writes do to the origin, see `hybridcore.config.Strategy`.
+        defaults: how long entries live unless the call says otherwise.
+        listener: hears of every lookup that missed memory.
+
+    Raises:
+        ConfigurationError: options that contradict each other.
+    """
+
+    def __init__(
+        self,
+        memory: Memory | Cache[K, V] | None = Memory("64MiB"),  # noqa: B008  # immutable
+        disk: Lmdb | None = None,
+        origin: Origin[K, V] | Callable[[K], V | Awaitable[V]] | None = None,
+        *,
+        strategy: Strategy = "read_through",
+        defaults: EntryOptions = EntryOptions(),  # noqa: B008  # immutable
+        listener: Listener | None = None,
+    ) -> None:
+        check_strategy(strategy)
+        source = _as_origin(origin)
+        if strategy == "write_through" and (source is None or not source.writable):
+            raise ConfigurationError(
+                'strategy="write_through" needs an origin that takes writes, got '
+                f"{'none' if source is None else source.name}. Give the origin a store function, or "
+                'use "read_through".'
+            )
+        store: MemoryStore[K, V] | None
+        if isinstance(memory, Memory):
+            store = Cache(memory.maxsize, memory.getsizeof)
+        elif memory is None or isinstance(memory, MemoryStore):
+            store = memory
+        else:
+            raise ConfigurationError(
+                f"memory is expected to be Memory(...), a Cache or None, got {memory!r}"
+            )
+        if store is None and disk is None:
+            raise ConfigurationError(
+                "a hybrid cache without memory and disk holds nothing: give it memory= or disk="
+            )
+        super().__init__(store)
+        self._engine = Engine(store, disk, source, strategy, defaults, listener)
+        self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
+
+    def _missed(self, key: K, default: Any) -> Any:
+        engine = self._engine
+        return _carry_out(engine.read(key, default, engine.loading_origin()))
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """Return the keys that some tier or the origin has; one batch per tier.
+
+        Raises:
+            PartialLoadError: the origin failed for some keys; the others are in its ``found``.
+        """
+        return _carry_out(self._engine.read_many(keys))
+
+    def get_or_load(
+        self, key: K, loader: Callable[[K], V | Awaitable[V]], *, ttl: Duration | None = None
+    ) -> V:
+        """Return the value, from ``loader(key)`` if no tier has it; concurrent callers share it.
+
+        Raises:
+            NotFoundError: the loader raised it.
+        """
+        if self.memory is not None:
+            value = self.memory.get(key, MISSING)
+            if value is not MISSING:
+                return value  # type: ignore[no-any-return]
+        steps = self._engine.read(key, MISSING, CallableOrigin(loader), _seconds(ttl))
+        return self._engine.require(key, _carry_out(steps))  # type: ignore[no-any-return]
+
+    def put(self, key: K, value: V, *, ttl: Duration | None = None) -> None:
+        """Store a value in the tiers, and first in the origin under write_through.
+
+        Raises:
+            KeyEncodingError, EncodeError: the disk tier cannot store it; nothing was changed.
+        """
+        _carry_out(self._engine.write(key, value, _seconds(ttl)))
+
+    def delete(self, key: K) -> bool:
+        """Delete the entry; a load of it under way is handed to its callers but not kept.
+
+        Returns whether a tier held it.
+        """
+        return _carry_out(self._engine.remove(key))
+
+    def contains(self, key: K) -> bool:
+        """Whether a tier holds a fresh entry; the origin is not asked."""
+        return self._engine.contains(key)
+
+    def clear(self) -> None:
+        """Empty the tiers; the origin is left alone."""
+        self._engine.clear()
+
+    def stats(self) -> HybridStats:
+        """A snapshot of what every tier counted."""
+        memory = self._engine.memory
+        return HybridStats(
+            memory.stats() if isinstance(memory, Cache) else None,
+            self._engine.disk.stats() if self._engine.disk is not None else None,
+            self._engine.origin_stats(),
+        )
+
+    def close(self) -> None:
+        """Close the disk tier and the origin; further calls raise ClosedError."""
+        if self._engine.close():
+            self._detach()
+            if self._engine.origin is not None:
+                self._engine.origin.close()
+
+    def __contains__(self, key: object) -> bool:
+        return self._engine.contains(key)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.put(key, value)
+
+    def __delitem__(self, key: K) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        engine = self._engine
+        parts = [
+            f"memory={engine.memory!r}" if engine.memory is not None else "",
+            f"disk={engine.disk!r}" if engine.disk is not None else "",
+            f"origin={engine.origin.name}" if engine.origin is not None else "",
+            f"strategy={engine.strategy!r}",
+        ]
+        return f"{type(self).__name__}({', '.join(part for part in parts if part)})"
+
+
+def _as_origin(origin: Any) -> Origin[Any, Any] | None:
+    if origin is None or isinstance(origin, Origin):
+        return origin
+    if callable(origin):
+        return CallableOrigin(origin)
+    raise ConfigurationError(f"origin is expected to be an Origin or a function, got {origin!r}")
+
+
+def _seconds(ttl: Duration | None) -> float | None:
+    return None if ttl is None else seconds(ttl)
+
+
+def _carry_out(steps: Steps[T]) -> T:
+    """Run an operation of the engine to its end, blocking where it waits."""
+    try:
+        effect = next(steps)
+        while True:
+            try:
+                if isinstance(effect, Wait):
+                    if effect.thread == get_ident() and not effect.future.done():
+                        raise LeaderIsHereError  # noqa: TRY301  # the engine decides what then
+                    outcome = effect.future.result()
+                else:
+                    with leading(effect.flights):
+                        outcome = getattr(effect.origin, effect.method)(*effect.args)
+            except BaseException as error:
+                effect = steps.throw(error)
+            else:
+                effect = steps.send(outcome)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]

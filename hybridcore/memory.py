@@ -1,0 +1,153 @@
+"""`Cache`: the memory tier, a bounded mapping that takes the place of a dict or cachetools."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, ItemsView, Iterable, Iterator, MutableMapping, ValuesView
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hybridcore._native import MemoryStore
+from hybridcore.errors import ConfigurationError
+from hybridcore.stats import CacheStats
+from hybridcore.units import Duration, Size, size_in_bytes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from hybridcore.types import EvictionCause
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Cache(MemoryStore[K, V], MutableMapping[K, V]):
+    """A bounded mapping that evicts the least recently used entries.
+
+    A drop-in for a dict used as a cache and for ``cachetools.Cache(maxsize, getsizeof)``. Lookups
+    are native; every operation is O(1), amortized where the table grows or entries expire.
+
+    >>> cache = Cache(2)
+    >>> cache["a"], cache["b"] = 1, 2
+    >>> cache["a"]
+    1
+    >>> cache["c"] = 3          # evicts "b", the least recently used
+    >>> "b" in cache
+    False
+
+    Args:
+        maxsize: how many entries, or their total size when ``getsizeof`` is given. A str such as
+            "256MiB" without ``getsizeof`` bounds the memory taken, as `footprint_of` estimates it
+            for keys and values. None or infinity: unbounded.
+        getsizeof: the size of a value, an int of at least 0; overriding the method does the same.
+        ttl: seconds, or a str such as "5m", that an entry stays unless `put` says otherwise.
+        timer: a clock in seconds. The default one is monotonic and ticks every few milliseconds.
+        on_evict: called as ``on_evict(key, value, cause)`` after an entry has left and the cache
+            is consistent again; what it raises goes to ``sys.unraisablehook``.
+
+    Iteration is in no particular order and raises RuntimeError when entries come or go meanwhile.
+    All operations are safe under threads; each is atomic unless keys have a Python ``__eq__``.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        maxsize: Size | float | None,
+        getsizeof: Callable[[V], int] | None = None,
+        *,
+        ttl: Duration | None = None,
+        timer: Callable[[], float] | None = None,
+        on_evict: Callable[[K, V, EvictionCause], object] | None = None,
+    ) -> None:
+        for name, function in (("getsizeof", getsizeof), ("timer", timer), ("on_evict", on_evict)):
+            if function is not None and not callable(function):
+                raise ConfigurationError(f"{name} is expected to be callable, got {function!r}")
+        if getsizeof is None and type(self).getsizeof is not MemoryStore.getsizeof:
+            getsizeof = type(self).getsizeof.__get__(self)
+        estimates = isinstance(maxsize, str) and getsizeof is None
+        super().__init__(_limit(maxsize), getsizeof, ttl, timer, on_evict, estimates)
+
+    @property
+    def maxsize(self) -> int | float:
+        """The bound; infinity when there is none."""
+        limit = self.options()[0]
+        return math.inf if limit is None else limit
+
+    def resize(self, maxsize: Size | float | None) -> None:
+        """Set a new bound, evicting down to it. O(entries evicted)."""
+        self.resize_to(_limit(maxsize))
+
+    def stats(self) -> CacheStats:
+        """Return a snapshot of the counters."""
+        return CacheStats(*self.counters(), len(self), self.currsize, self.maxsize)
+
+    def values(self) -> ValuesView[V]:
+        """A view of the values; looking at it moves no entry and counts no lookup."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[K, V]:
+        """A view of the items; looking at it moves no entry and counts no lookup."""
+        return _Items(self)
+
+    def copy(self) -> Self:
+        """Return a cache with the same options, entries and order; counters start at 0."""
+        return copy.copy(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        extra = getattr(self, "__dict__", None)
+        return _new, (type(self),), (self.options(), self.entries(), extra)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        options, entries, extra = state
+        MemoryStore.__init__(self, *options)
+        if extra:
+            self.__dict__.update(extra)
+        self.restore(entries)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{key!r}: {value!r}" for key, value in _some(self.items(), 10))
+        more = ", ..." if len(self) > 10 else ""
+        return (
+            f"{type(self).__name__}({{{shown}{more}}}, "
+            f"maxsize={self.maxsize}, currsize={self.currsize})"
+        )
+
+
+class _Values(ValuesView[V]):
+    _mapping: Cache[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return self._mapping.iterate(1)
+
+
+class _Items(ItemsView[K, V]):
+    _mapping: Cache[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return self._mapping.iterate(2)
+
+
+def _limit(maxsize: Size | float | None) -> int | None:
+    """The native bound: None when unbounded."""
+    if maxsize is None or maxsize == math.inf:
+        return None
+    if isinstance(maxsize, str):
+        return size_in_bytes(maxsize)
+    if isinstance(maxsize, float) and maxsize.is_integer():
+        maxsize = int(maxsize)
+    if isinstance(maxsize, bool) or not isinstance(maxsize, int):
+        raise ConfigurationError(
+            f'maxsize is expected to be an int, a str such as "256MiB" or None, got {maxsize!r}'
+        )
+    if not 0 <= maxsize < 2**63:
+        raise ConfigurationError(f"maxsize is expected to be at least 0, got {maxsize}")
+    return maxsize
+
+
+def _new(kind: type[Cache[K, V]]) -> Cache[K, V]:
+    return kind.__new__(kind)
+
+
+def _some(items: Iterable[tuple[K, V]], n: int) -> list[tuple[K, V]]:
+    return [item for item, _ in zip(items, range(n), strict=False)]

@@ -1,0 +1,53 @@
+"""Snapshots of what the tiers counted: immutable, taken when asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What a memory tier counted since it was made.
+
+    ``[]``, ``get``, ``setdefault`` and ``get_many`` count a hit or a miss; ``in``, ``peek``,
+    iteration and writes do not. An expired entry is a miss.
+    """
+
+    hits: int
+    misses: int
+    insertions: int
+    updates: int
+    evicted: int
+    expired: int
+    removed: int
+    replaced: int
+    entries: int
+    currsize: int
+    maxsize: int | float
+
+    @property
+    def requests(self) -> int:
+        """Lookups counted."""
+        return self.hits + self.misses
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits per lookup; 0 before the first."""
+        return self.hits / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OriginStats:
+    """What a hybrid cache counted about its origin, and about failures it covered.
+
+    A load is an answer of any kind for one key; ``not_modified`` and ``not_found`` are among them.
+    """
+
+    loads: int
+    not_modified: int
+    not_found: int
+    errors: int
+    stale_served: int
+    stores: int
+    deletes: int
+    disk_errors: int

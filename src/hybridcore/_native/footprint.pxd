@@ -1,0 +1,1 @@
+cdef Py_ssize_t footprint(object obj) except -1

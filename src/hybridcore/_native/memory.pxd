@@ -1,0 +1,47 @@
+"""The native store of the memory tier, for the modules that look into it directly."""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from hybridcore._native.clock cimport coarse_ns
+from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
+from hybridcore._native.policy cimport policy_touch
+from hybridcore._native.table cimport Table, table_find
+
+
+cdef class MemoryStore:
+    cdef Table table
+    cdef object __weakref__
+    cdef object sizer               # callable(value), None: every entry counts 1
+    cdef object timer               # callable in seconds, None: the native coarse clock
+    cdef object listener            # on_evict(key, value, cause) or None
+    cdef int64_t limit              # maxsize; NO_LIMIT when unbounded
+    cdef int64_t size               # currsize
+    cdef int64_t ttl                # ns given to entries that bring none, 0: none
+    cdef bint estimates             # sizes by footprint
+    cdef uint64_t hits, misses, insertions, updates
+    cdef uint64_t removals[4]       # by cause
+
+
+cdef int64_t read_timer(object timer) except? -1
+
+
+cdef inline PyObject* lookup(MemoryStore store, PyObject* key) except? NULL:
+    """The value, borrowed, of a fresh entry; NULL without an exception on a miss."""
+    cdef int64_t now = 0
+    cdef int64_t deadline
+    cdef uint32_t hash = mix(object_hash(key))
+    if unlikely(store.timer is not None) and store.table.wheel != NULL:
+        now = read_timer(store.timer)
+    cdef int64_t i = table_find(&store.table, key, hash)
+    if likely(i >= 0):
+        if store.table.extras != NULL:
+            deadline = store.table.extras[i].deadline
+            if deadline and (now if store.timer is not None else coarse_ns()) >= deadline:
+                store.misses += 1
+                return NULL
+        policy_touch(&store.table.policy, store.table.entries, <uint32_t> i)
+        store.hits += 1
+        return store.table.entries[i].value
+    store.misses += 1
+    return NULL

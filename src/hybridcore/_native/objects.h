@@ -1,0 +1,94 @@
+/* Hash and equality of Python objects, with the exact str and int types done inline. */
+#ifndef HYBRIDCORE_OBJECTS_H
+#define HYBRIDCORE_OBJECTS_H
+
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define hc_likely(x) __builtin_expect(!!(x), 1)
+#define hc_unlikely(x) __builtin_expect(!!(x), 0)
+#else
+#define hc_likely(x) (x)
+#define hc_unlikely(x) (x)
+#endif
+
+/* An int of one digit: the value is at hand without a call. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define hc_long_is_compact(o) PyUnstable_Long_IsCompact((PyLongObject *)(o))
+#define hc_long_value(o) PyUnstable_Long_CompactValue((PyLongObject *)(o))
+#else
+#define hc_long_is_compact(o) ((size_t)(Py_SIZE(o) + 1) <= 2)
+#define hc_long_value(o) \
+    (Py_SIZE(o) == 0 ? 0 : (Py_ssize_t)Py_SIZE(o) * (Py_ssize_t)((PyLongObject *)(o))->ob_digit[0])
+#endif
+
+/* hash(o), or -1 with an exception set */
+static inline Py_hash_t hc_hash(PyObject *o)
+{
+    if (hc_likely(PyUnicode_CheckExact(o))) {
+        Py_hash_t hash = ((PyASCIIObject *)o)->hash;
+        if (hc_likely(hash != -1))
+            return hash;
+    } else if (PyLong_CheckExact(o) && hc_long_is_compact(o)) {
+        Py_hash_t value = (Py_hash_t)hc_long_value(o);
+        return value == -1 ? -2 : value;
+    }
+    return PyObject_Hash(o);
+}
+
+/* Fibonacci mixing: the high half is well spread even for consecutive integers. */
+static inline uint32_t hc_mix(Py_hash_t hash)
+{
+    return (uint32_t)(((uint64_t)hash * 0x9E3779B97F4A7C15ull) >> 32);
+}
+
+#define HC_DIFFERENT 0
+#define HC_EQUAL 1
+#define HC_ASK_PYTHON 2
+
+static inline int hc_same_bytes(const char *p, const char *q, size_t n)
+{
+    uint64_t x, y;
+    size_t i;
+    if (n > 64)
+        return memcmp(p, q, n) == 0;
+    if (n >= 8) {
+        for (i = 0; i + 8 <= n; i += 8) {
+            memcpy(&x, p + i, 8);
+            memcpy(&y, q + i, 8);
+            if (x != y)
+                return 0;
+        }
+        memcpy(&x, p + n - 8, 8);
+        memcpy(&y, q + n - 8, 8);
+        return x == y;
+    }
+    for (i = 0; i < n; i++)
+        if (p[i] != q[i])
+            return 0;
+    return 1;
+}
+
+/* Equality as far as it can be told without running Python code. The hashes are equal, so both
+   strings have been hashed and are in their canonical form. */
+static inline int hc_equal(PyObject *a, PyObject *b)
+{
+    if (a == b)
+        return HC_EQUAL;
+    if (Py_TYPE(a) != Py_TYPE(b))
+        return HC_ASK_PYTHON;
+    if (PyUnicode_CheckExact(a)) {
+        Py_ssize_t n = PyUnicode_GET_LENGTH(a);
+        if (n != PyUnicode_GET_LENGTH(b) || PyUnicode_KIND(a) != PyUnicode_KIND(b))
+            return HC_DIFFERENT;
+        return hc_same_bytes((const char *)PyUnicode_DATA(a), (const char *)PyUnicode_DATA(b),
+                             (size_t)n * PyUnicode_KIND(a));
+    }
+    if (PyLong_CheckExact(a) && hc_long_is_compact(a) && hc_long_is_compact(b))
+        return hc_long_value(a) == hc_long_value(b);
+    return HC_ASK_PYTHON;
+}
+
+#endif
