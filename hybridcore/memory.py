@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, ItemsView, Iterable, Iterator, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hybridcore._native import MemoryStore
+from hybridcore._native import MemoryStore, footprint_of
 from hybridcore.errors import ConfigurationError
 from hybridcore.stats import CacheStats
 from hybridcore.units import Duration, Size, size_in_bytes
@@ -63,8 +64,8 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         for name, function in (("getsizeof", getsizeof), ("timer", timer), ("on_evict", on_evict)):
             if function is not None and not callable(function):
                 raise ConfigurationError(f"{name} is expected to be callable, got {function!r}")
-        if getsizeof is None and type(self).getsizeof is not MemoryStore.getsizeof:
-            getsizeof = type(self).getsizeof.__get__(self)
+        if getsizeof is None and self._overrides_getsizeof():
+            getsizeof = self.getsizeof
         estimates = isinstance(maxsize, str) and getsizeof is None
         super().__init__(_limit(maxsize), getsizeof, ttl, timer, on_evict, estimates)
 
@@ -73,6 +74,19 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         """The bound; infinity when there is none."""
         limit = self.options()[0]
         return math.inf if limit is None else limit
+
+    if TYPE_CHECKING:
+
+        def getsizeof(self, value: V, /) -> int:
+            """What ``value`` counts against ``maxsize``; a subclass may override it."""
+
+    else:
+
+        @property
+        def getsizeof(self) -> Callable[[V], int]:
+            """The function that says what a value counts against ``maxsize``."""
+            _, sizer, _, _, _, estimates = self.options()
+            return sizer or (footprint_of if estimates else _one)
 
     def resize(self, maxsize: Size | float | None) -> None:
         """Set a new bound, evicting down to it. O(entries evicted)."""
@@ -95,15 +109,23 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         return copy.copy(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        options = list(self.options())
+        if self._overrides_getsizeof():
+            options[1] = None  # bound to this very cache
         extra = getattr(self, "__dict__", None)
-        return _new, (type(self),), (self.options(), self.entries(), extra)
+        return _new, (type(self),), (options, self.entries(), extra)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         options, entries, extra = state
+        if options[1] is None and self._overrides_getsizeof():
+            options = [options[0], self.getsizeof, *options[2:]]
         MemoryStore.__init__(self, *options)
         if extra:
             self.__dict__.update(extra)
         self.restore(entries)
+
+    def _overrides_getsizeof(self) -> bool:
+        return inspect.getattr_static(type(self), "getsizeof") is not vars(Cache)["getsizeof"]
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{key!r}: {value!r}" for key, value in _some(self.items(), 10))
@@ -143,6 +165,10 @@ def _limit(maxsize: Size | float | None) -> int | None:
     if not 0 <= maxsize < 2**63:
         raise ConfigurationError(f"maxsize is expected to be at least 0, got {maxsize}")
     return maxsize
+
+
+def _one(value: object, /) -> int:
+    return 1
 
 
 def _new(kind: type[Cache[K, V]]) -> Cache[K, V]:

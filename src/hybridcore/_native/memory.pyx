@@ -375,12 +375,6 @@ cdef class MemoryStore:
         """Total size of the entries."""
         return self.size
 
-    def getsizeof(self, value, /):
-        """Return what ``value`` counts against ``maxsize``; a subclass may override it."""
-        if self.sizer is not None:
-            return self.sizer(value)
-        return footprint(value) if self.estimates else 1
-
     def counters(self):
         """Return hits, misses, insertions, updates and the removals by cause."""
         return (
