@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hybridcore.engine import MISSING, Effect, Engine, Steps, Wait, leading
@@ -11,6 +10,8 @@ from hybridcore.origins import CallableOrigin
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
     from typing_extensions import Self
 
 K = TypeVar("K")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hybridcore.errors import ConfigurationError
 from hybridcore.units import Duration, Size, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Strategy = Literal["read_through", "write_through", "cache_aside"]
 """What a miss and a write do to the origin.

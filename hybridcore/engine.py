@@ -249,9 +249,7 @@ class Engine:
                     settle(flight, MISSING)
                 return
             wanted = {key: _validators(flight) for key, flight in open_flights.items()}
-            answers = yield Call(
-                origin, "load_many", (wanted,), tuple(open_flights.values())
-            )
+            answers = yield Call(origin, "load_many", (wanted,), tuple(open_flights.values()))
             for key, flight in list(open_flights.items()):
                 try:
                     answer = answers.get(key, NotFound())
@@ -369,7 +367,8 @@ class Engine:
         elif isinstance(answer, NotModified):
             if flight.copy is None:
                 raise OriginError(
-                    f"the origin answered 'not modified' for {flight.key!r}, of which no copy is held"
+                    f"the origin answered 'not modified' for {flight.key!r}, "
+                    "of which no copy is held"
                 )
             self._count("not_modified")
             value, validators = flight.copy
@@ -453,9 +452,7 @@ class Engine:
                     self._hold(key, record.value, record.ttl_left, record.validators)
         return found
 
-    def _keep(
-        self, key: Any, value: Any, ttl: float | None, validators: Validators | None
-    ) -> None:
+    def _keep(self, key: Any, value: Any, ttl: float | None, validators: Validators | None) -> None:
         """Put a loaded value into the tiers; one that a tier cannot take is served all the same."""
         if self.disk is not None:
             try:
@@ -467,16 +464,12 @@ class Engine:
                 self._disk_failed(error)
         self._hold(key, value, ttl, validators)
 
-    def _hold(
-        self, key: Any, value: Any, ttl: float | None, validators: Validators | None
-    ) -> bool:
+    def _hold(self, key: Any, value: Any, ttl: float | None, validators: Validators | None) -> bool:
         """Put a value into memory; False, and no older value left, when it is too large."""
         if self.memory is None:
             return self.disk is not None
         try:
-            self.memory.hold(
-                key, value, validators, ttl, self.stale if ttl is not None else 0.0
-            )
+            self.memory.hold(key, value, validators, ttl, self.stale if ttl is not None else 0.0)
         except ValueTooLargeError:
             self.memory.discard(key)
             return False

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridcore._native import Front, MemoryStore
 from hybridcore.aio import AsyncFace
@@ -17,6 +16,8 @@ from hybridcore.origins import CallableOrigin, Origin
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
     from typing_extensions import Self
 
     from hybridcore.disk import Lmdb
@@ -205,7 +206,7 @@ def _carry_out(steps: Steps[T]) -> T:
             try:
                 if isinstance(effect, Wait):
                     if effect.thread == get_ident() and not effect.future.done():
-                        raise LeaderIsHereError  # noqa: TRY301  # the engine decides what then
+                        raise LeaderIsHereError  # the engine decides what then
                     outcome = effect.future.result()
                 else:
                     with leading(effect.flights):

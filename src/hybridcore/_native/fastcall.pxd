@@ -24,6 +24,7 @@ ctypedef object (*fastcall)(object self, PyObject* const* args, Py_ssize_t count
 cdef inline int add_method(type owner, PyMethodDef* method) except -1:
     """Give a native class a method; call it at module level, ``method`` must be static."""
     cdef PyTypeObject* c_type = <PyTypeObject*> owner
-    PyDict_SetItemString(<PyObject*> c_type.tp_dict, method.ml_name, PyDescr_NewMethod(c_type, method))
+    descriptor = PyDescr_NewMethod(c_type, method)
+    PyDict_SetItemString(<PyObject*> c_type.tp_dict, method.ml_name, descriptor)
     PyType_Modified(c_type)
     return 0
