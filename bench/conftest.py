@@ -1,0 +1,43 @@
+"""Runs one operation of one peer under pytest-benchmark."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.operations import Operation
+    from bench.peers import Peer
+
+SEED = 1
+
+
+@pytest.fixture
+def run(benchmark) -> Callable[[Operation, Peer], None]:
+    """``run(operation, peer)`` measures it; an operation or a peer that is missing is skipped."""
+
+    def run(operation: Operation, peer: Peer) -> None:
+        loop = operation.loop(peer)
+        if loop is None:
+            pytest.skip(f"{peer.name} has no {operation.statement}")
+        rng = Random(SEED)
+        work = operation.work(rng)
+        benchmark.group = f"{operation.name} ({len(work) * operation.entries} times)"
+        with ExitStack() as closing:
+            try:
+                cache = operation.cache(peer, closing)
+            except ImportError as error:
+                pytest.skip(f"{peer.name} is not installed: {error}")
+
+            def prepare() -> tuple[tuple[object, ...], dict[str, object]]:
+                again = operation.cache(peer, closing) if operation.fresh else cache
+                return (again, work, operation.value), {}
+
+            benchmark.pedantic(loop, setup=prepare, rounds=9, warmup_rounds=1)
+
+    return run

@@ -1,0 +1,46 @@
+"""How many bytes of memory a cache adds per entry, keys and values not counted.
+
+Each cache is filled in a process of its own: ``python -m bench.footprint PEER KIND ENTRIES``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.operations import KEYS, compile_loop
+from bench.peers import MEMORY, Peer
+
+STATUS = Path("/proc/self/statm")
+
+
+def bytes_per_entry(peer: Peer, kind: str, entries: int = 1_000_000) -> float | None:
+    """Fill the cache in a new process; None where that fails or the system does not tell."""
+    command = [sys.executable, "-m", "bench.footprint", peer.name, kind, str(entries)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    return float(run.stdout) if run.returncode == 0 else None
+
+
+def _resident() -> int:
+    return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def main(name: str, kind: str, entries: int) -> None:
+    """Print the growth of the resident memory per entry."""
+    (peer,) = (peer for peer in MEMORY if peer.name == name)
+    fill = compile_loop(peer.statement("set") or peer.statements["get"], "k")
+    fill(peer.make(10), list(map(KEYS[kind], range(20))), 1)  # what is loaded or started once
+    keys = list(map(KEYS[kind], range(100, 100 + entries)))
+    gc.collect()
+    before = _resident()
+    cache = peer.make(entries)
+    fill(cache, keys, 1)
+    gc.collect()
+    print((_resident() - before) / entries)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

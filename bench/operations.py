@@ -1,0 +1,195 @@
+"""Every operation that is measured: what a cache holds before, and what is then asked of it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import ExitStack
+
+    from bench.peers import Peer
+
+KEYS: dict[str, Callable[[int], Any]] = {
+    "int": lambda i: i + 10_000_000,
+    "str": lambda i: f"user:{i + 10_000_000}",
+    "tuple": lambda i: ("user", i + 10_000_000),
+    "bytes": lambda i: b"user:%d" % (i + 10_000_000),
+}
+"""Makes the key of a number: a new object at each call, equal to the one of the call before."""
+
+UNIVERSE = 10_000  # keys that the read-through draws from
+ZIPF_EXPONENT = 1.0
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that is asked of every peer.
+
+    ``stored`` makes the keys that the cache holds before, ``work`` what one loop goes through,
+    bound to ``over``; ``statement`` names what is done with it, see `Peer.statement`. ``entries``
+    is how many entries one step handles. ``fresh`` asks for a new cache for every loop.
+    """
+
+    name: str
+    statement: str
+    stored: Callable[[], list[Any]]
+    work: Callable[[Random], list[Any]]
+    value: Any
+    over: str = "k"
+    entries: int = 1
+    fresh: bool = False
+    on_disk: bool = False
+    maxsize: int | None = None
+
+    def loop(self, peer: Peer) -> Callable[[Any, list[Any], Any], None] | None:
+        """Return ``loop(cache, work, value)``, or None if the peer has no such operation."""
+        statement = peer.statement(self.statement)
+        return None if statement is None else compile_loop(statement, self.over)
+
+    def cache(self, peer: Peer, closing: ExitStack) -> Any:
+        """Make the peer's cache and put into it what is stored.
+
+        Raises:
+            ImportError: the peer is not installed.
+        """
+        stored = self.stored()
+        if self.on_disk:
+            directory = Path(closing.enter_context(TemporaryDirectory()))
+            cache = closing.enter_context(peer.make(directory))
+            batches = [dict.fromkeys(batch, self.value) for batch in batched(stored, 1000)]
+            compile_loop(peer.statements["set_many"], "items")(cache, batches, self.value)
+        else:
+            cache = peer.make(len(stored) if self.maxsize is None else self.maxsize)
+            fill = peer.statement("set") or peer.statements["get"]
+            compile_loop(fill, "k")(cache, stored, self.value)
+        return cache
+
+
+@functools.cache
+def compile_loop(statement: str, over: str) -> Callable[[Any, list[Any], Any], None]:
+    """Compile the loop that runs the statement once for everything in ``work``."""
+    source = f"def loop(c, work, v):\n    for {over} in work:\n{indent(statement, ' ' * 8)}\n"
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)
+    return namespace["loop"]
+
+
+def batched(things: list[Any], size: int) -> list[list[Any]]:
+    """Cut the list into lists of this size."""
+    return [things[i : i + size] for i in range(0, len(things), size)]
+
+
+def memory_operations(steps: int, entries: int = 1000) -> list[Operation]:
+    """What is asked of a cache in memory, ``steps`` times a loop, with ``entries`` in it."""
+
+    def stored(kind: str, held: int = entries) -> Callable[[], list[Any]]:
+        return functools.cache(lambda: [KEYS[kind](i) for i in range(held)])
+
+    def again(keys: Callable[[], list[Any]]) -> Callable[[Random], list[Any]]:
+        """Every key as often as any other, in a new order."""
+
+        def work(rng: Random) -> list[Any]:
+            found = keys()
+            passes = (rng.sample(found, len(found)) for _ in range(steps // len(found)))
+            return list(itertools.chain.from_iterable(passes))
+
+        return work
+
+    def numbered(kind: str, first: int) -> Callable[[Random], list[Any]]:
+        """Equal to what is stored from ``first`` on, but other objects."""
+        return again(lambda: [_hashed(KEYS[kind](i)) for i in range(first, first + entries)])
+
+    def arriving(kind: str) -> Callable[[Random], list[Any]]:
+        """New keys, each with the oldest one that it displaces."""
+        return lambda rng: [
+            (_hashed(KEYS[kind](i + entries)), _hashed(KEYS[kind](i))) for i in range(steps)
+        ]
+
+    def zipf(kind: str) -> Callable[[Random], list[Any]]:
+        weights = [rank**-ZIPF_EXPONENT for rank in range(1, UNIVERSE + 1)]
+        return lambda rng: [
+            _hashed(KEYS[kind](i)) for i in rng.choices(range(UNIVERSE), weights, k=steps)
+        ]
+
+    found = []
+    for kind in ("int", "str", "tuple"):
+        held = stored(kind)
+        found += [
+            Operation(f"get {kind}", "get", held, numbered(kind, 0), 1),
+            Operation(f"get {kind}, same object", "get", held, again(held), 1),
+            Operation(f"[k] {kind}", "[k]", held, numbered(kind, 0), 1),
+            Operation(f"get {kind}, miss", "get", held, numbered(kind, entries), 1),
+            Operation(f"set {kind}, existing", "set", held, numbered(kind, 0), 1),
+        ]
+    for kind in ("int", "str"):
+        held, size = stored(kind), UNIVERSE // 10
+        over = "k, old"
+        found += [
+            Operation(f"set {kind}, evicting", "evict", held, arriving(kind), 1, over, fresh=True),
+            Operation(
+                f"read-through {kind}, zipf", "read", list, zipf(kind), 1, fresh=True, maxsize=size
+            ),
+        ]
+    return found
+
+
+def large_operation(steps: int, kind: str = "int", entries: int = 1_000_000) -> Operation:
+    """Hits among so many entries that memory, not code, sets the pace."""
+    return Operation(
+        f"get {kind}, 1 M entries",
+        "get",
+        functools.cache(lambda: [KEYS[kind](i) for i in range(entries)]),
+        lambda rng: [_hashed(KEYS[kind](i)) for i in rng.sample(range(entries), steps)],
+        1,
+    )
+
+
+def disk_operations(steps: int, megabytes: int) -> list[Operation]:
+    """What is asked of a cache on disk that holds at most so much of each size of value."""
+    return [
+        operation
+        for name, size in (("100 B", 100), ("1 KiB", 1024), ("64 KiB", 65536))
+        for operation in _disk_operations(
+            name, Random(size).randbytes(size), min(megabytes * 1_000_000 // size, 100_000), steps
+        )
+    ]
+
+
+def _disk_operations(name: str, value: bytes, entries: int, steps: int) -> Iterator[Operation]:
+    stored = functools.cache(lambda: [KEYS["bytes"](i) for i in range(entries)])
+
+    def some(rng: Random, first: int = 0) -> list[Any]:
+        return [KEYS["bytes"](first + i) for i in rng.sample(range(entries), min(steps, entries))]
+
+    def missing(rng: Random) -> list[Any]:
+        return some(rng, first=entries)
+
+    def lists(rng: Random) -> list[Any]:
+        return batched(some(rng), 100)
+
+    def dicts(rng: Random) -> list[Any]:
+        return [dict.fromkeys(keys, value) for keys in lists(rng)]
+
+    for operation, statement, work, over, handled in (
+        ("get", "get", some, "k", 1),
+        ("get, miss", "get", missing, "k", 1),
+        ("get_many", "get_many", lists, "ks", 100),
+        ("set", "set", some, "k", 1),
+        ("set_many", "set_many", dicts, "items", 100),
+    ):
+        title = f"{operation} {name}"
+        yield Operation(title, statement, stored, work, value, over, handled, on_disk=True)
+
+
+def _hashed(key: Any) -> Any:
+    """A str keeps its hash: compute it here, where no clock runs."""
+    hash(key)
+    return key

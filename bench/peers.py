@@ -1,0 +1,159 @@
+"""Every cache that is measured: how to make it, and how its users write each operation.
+
+An operation is a statement, as in `timeit`, so that no wrapper of ours stands between the loop and
+the cache. A statement sees ``c`` (the cache), ``v`` (a value) and what it works on: ``k`` (a key),
+``old`` (a key to drop), ``ks`` (a list of keys) or ``items`` (a dict). A peer without a statement
+for an operation has no such operation. Packages are imported when a cache is made.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One cache: ``make`` takes what its tier is given (a maxsize, or a directory)."""
+
+    name: str
+    distribution: str | None  # None: part of Python
+    make: Callable[[Any], Any]
+    statements: dict[str, str]
+
+    def statement(self, operation: str) -> str | None:
+        """How this operation is written, or None if there is no such thing here."""
+        own = self.statements
+        if operation in own or "set" not in own:
+            return own.get(operation)
+        if operation == "evict":
+            return own["set"]
+        if operation == "read":
+            return f"if {own['get']} is None: {own['set']}"
+        return None
+
+
+def _from(module: str, name: str, *args: Any, **kwargs: Any) -> Callable[[int], Any]:
+    """Make ``module.name(maxsize, *args, **kwargs)``, importing the module then."""
+
+    def make(maxsize: int) -> Any:
+        return getattr(importlib.import_module(module), name)(maxsize, *args, **kwargs)
+
+    return make
+
+
+def _identity(key: Any) -> Any:
+    return key
+
+
+MAPPING = {"get": "c.get(k)", "[k]": "c[k]", "set": "c[k] = v"}
+"""How a bounded mapping is used; what evicts is a ``set``, too."""
+
+MEMORY = [
+    Peer("dict", None, lambda maxsize: {}, MAPPING | {"evict": "c[k] = v; del c[old]"}),
+    Peer("hybridcore", "hybridcore", _from("hybridcore", "Cache"), MAPPING),
+    Peer("hybridcore ttl", "hybridcore", _from("hybridcore", "Cache", ttl=3600), MAPPING),
+    Peer("cachebox LRU", "cachebox", _from("cachebox", "LRUCache"), MAPPING),
+    Peer("cachebox TTL", "cachebox", _from("cachebox", "TTLCache", 3600), MAPPING),
+    Peer("lru-dict", "lru-dict", _from("lru", "LRU"), MAPPING),
+    Peer(
+        "lru_cache",
+        None,
+        lambda maxsize: functools.lru_cache(maxsize)(_identity),
+        dict.fromkeys(("get", "evict", "read"), "c(k)"),
+    ),
+    Peer("cachetools", "cachetools", _from("cachetools", "LRUCache"), MAPPING),
+    Peer("moka", "moka-py", _from("moka_py", "Moka"), {"get": "c.get(k)", "set": "c.set(k, v)"}),
+    Peer(
+        "theine", "theine", _from("theine", "Cache"), {"get": "c.get(k)[0]", "set": "c.set(k, v)"}
+    ),
+]
+
+
+def _lmdb(directory: Path) -> Any:
+    import lmdb
+
+    return closing(lmdb.open(str(directory), map_size=4 << 30, sync=False, max_spare_txns=2))
+
+
+def _sqlite(directory: Path) -> Any:
+    connection = sqlite3.connect(directory / "cache.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("CREATE TABLE entry (k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID")
+    return closing(connection)
+
+
+def _diskcache(directory: Path) -> Any:
+    import diskcache
+
+    return closing(diskcache.Cache(directory, size_limit=4 << 30))
+
+
+def _hybridcore_lmdb(directory: Path) -> Any:
+    from hybridcore import Lmdb
+
+    return closing(Lmdb(directory, max_bytes=4 << 30))
+
+
+DISK = [
+    Peer(
+        "py-lmdb",
+        "lmdb",
+        _lmdb,
+        {
+            "get": "t = c.begin(); t.get(k); t.abort()",
+            "get_many": "t = c.begin(); dict(t.cursor().getmulti(ks)); t.abort()",
+            "set": "with c.begin(write=True) as t: t.put(k, v)",
+            "set_many": "with c.begin(write=True) as t: t.cursor().putmulti(items.items())",
+        },
+    ),
+    Peer(
+        "hybridcore",
+        "hybridcore",
+        _hybridcore_lmdb,
+        {
+            "get": "c.get(k)",
+            "get_many": "c.get_many(ks)",
+            "set": "c.put(k, v)",
+            "set_many": "c.put_many(items)",
+        },
+    ),
+    Peer(
+        "diskcache",
+        "diskcache",
+        _diskcache,
+        {
+            "get": "c.get(k)",
+            "get_many": "{k: c.get(k) for k in ks}",
+            "set": "c.set(k, v)",
+            "set_many": "with c.transact():\n    for k, v in items.items(): c.set(k, v)",
+        },
+    ),
+    Peer(
+        "sqlite3",
+        None,
+        _sqlite,
+        {
+            "get": "c.execute('SELECT v FROM entry WHERE k = ?', (k,)).fetchone()",
+            "get_many": (
+                "dict(c.execute('SELECT k, v FROM entry WHERE k IN (?' "
+                "+ ', ?' * (len(ks) - 1) + ')', ks))"
+            ),
+            "set": "c.execute('REPLACE INTO entry VALUES (?, ?)', (k, v))",
+            "set_many": (
+                "c.execute('BEGIN')\n"
+                "c.executemany('REPLACE INTO entry VALUES (?, ?)', items.items())\n"
+                "c.execute('COMMIT')"
+            ),
+        },
+    ),
+]
