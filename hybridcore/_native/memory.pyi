@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 @disjoint_base
 class MemoryStore(Generic[_K, _V]):
-    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def __class_getitem__(cls, parameters: Any, /) -> GenericAlias: ...
     def __init__(
         self,
         limit: int | None,
