@@ -4,7 +4,7 @@ Each record carries one byte, the codec number, that says how its payload is rea
 are part of the stored format and never change their meaning:
 
     0       RAW      bytes
-    1       TEXT     str: UTF-8, lone surrogates included
+    1       TEXT     str: UTF-8
     2       MSGPACK  everything else built of plain data: MessagePack, extended by `trees`
     3       ARRAY    a NumPy array or scalar: a header, then the array's own bytes (`arrays`)
     4       PICKLE   opt-in: HMAC-SHA-256 (32 bytes), then a pickle

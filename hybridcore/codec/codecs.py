@@ -110,19 +110,21 @@ class Codecs:
         Raises:
             EncodeError: no codec can store the value or something in it; names the type.
         """
-        kind = type(value)
-        if kind is bytes:
-            return RAW, (value,)  # type: ignore[return-value]  # kind is bytes
         try:
-            if kind is str:
-                return TEXT, (value.encode("utf-8", "surrogatepass"),)  # type: ignore[attr-defined]  # kind is str
             if is_plain(value):
+                kind = type(value)
+                if kind is bytes:
+                    return RAW, (value,)  # type: ignore[return-value]  # its type is bytes
+                if kind is str:
+                    return TEXT, (value.encode(),)  # type: ignore[attr-defined]  # its type is str
                 return MSGPACK, (self._pack(value),)
             return self._encode_other(value)
         except EncodeError:
             raise
         except Exception as error:
-            raise EncodeError(f"cannot store {kind.__qualname__}: {_said(error)}") from error
+            raise EncodeError(
+                f"cannot store a {type(value).__qualname__}: {_said(error)}"
+            ) from error
 
     def decode(self, code: int, payload: bytes | memoryview, *, copy: bool = True) -> Any:
         """Return the value, which owns its memory.
@@ -141,7 +143,7 @@ class Codecs:
             if code == RAW:
                 return bytes(payload)
             if code == TEXT:
-                return str(payload, "utf-8", "surrogatepass")
+                return str(payload, "utf-8")
             return self._decode_other(code, payload, copy)
         except DecodeError:
             raise

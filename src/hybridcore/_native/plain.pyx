@@ -109,16 +109,17 @@ cdef bint c_is_plain(PyObject* value, int depth) noexcept:
 
 cdef inline bint c_is_plain_leaf(PyObject* value) noexcept:
     cdef PyTypeObject* kind = Py_TYPE(value)
-    if kind == &PyUnicode_Type:
-        return PyUnicode_IS_ASCII(value) or not c_has_surrogate(<str>value)
+    if kind == &PyUnicode_Type and PyUnicode_IS_ASCII(value):
+        return True
+    return kind == &PyFloat_Type or value == Py_None or c_is_rarer_leaf(value, kind)
+
+
+cdef bint c_is_rarer_leaf(PyObject* value, PyTypeObject* kind) noexcept:
     if kind == &PyLong_Type:
         return c_fits_64_bits(value)
-    return (
-        kind == &PyFloat_Type
-        or kind == &PyBool_Type
-        or value == Py_None
-        or kind == &PyBytes_Type
-    )
+    if kind == &PyUnicode_Type:
+        return not c_has_surrogate(<str>value)
+    return kind == &PyBool_Type or kind == &PyBytes_Type
 
 
 cdef bint c_has_surrogate(str text) noexcept:
