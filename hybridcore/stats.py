@@ -37,6 +37,41 @@ class CacheStats:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskStats:
+    """What one disk tier object counted since it was made, and the state of its directory.
+
+    Every lookup but ``in`` counts once per key: a hit, a stale hit (`fetch` past the ttl) or a
+    miss. ``expired`` and ``damaged`` tell why some were misses; ``in`` adds to ``damaged`` too.
+    Evictions done by this object are ``evictions`` of live entries and ``evicted_expired``.
+    ``entries``, ``used_bytes`` and ``file_bytes`` are about the directory, whoever wrote.
+    """
+
+    hits: int
+    stale_hits: int
+    misses: int
+    expired: int
+    damaged: int
+    puts: int
+    deletes: int
+    evictions: int
+    evicted_expired: int
+    entries: int
+    used_bytes: int
+    max_bytes: int
+    file_bytes: int
+
+    @property
+    def requests(self) -> int:
+        """Lookups counted."""
+        return self.hits + self.stale_hits + self.misses
+
+    @property
+    def hit_ratio(self) -> float:
+        """Fresh hits per lookup; 0 before the first."""
+        return self.hits / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class OriginStats:
     """What a hybrid cache counted about its origin, and about failures it covered.
 
