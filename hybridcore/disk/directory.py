@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from pathlib import Path
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from hybridcore.errors import DiskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
@@ -30,10 +35,8 @@ def prepare(directory: Path) -> tuple[int, int]:
     """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
-        except FileExistsError:
-            pass
         found = directory.lstat()
     except OSError as error:
         raise DiskError(f"cannot make the cache directory {str(directory)!r}: {error}") from error
@@ -79,13 +82,15 @@ def check_whole(directory: Path) -> bool:
     return True
 
 
-def _check_own(path: Path, found: os.stat_result, is_kind: object, kind: str) -> None:
+def _check_own(
+    path: Path, found: os.stat_result, is_kind: Callable[[int], bool], kind: str
+) -> None:
     if stat.S_ISLNK(found.st_mode):
         raise DiskError(
             f"{str(path)!r} is a symbolic link; whoever controls it controls the cache. "
             "Give the directory's real path"
         )
-    if not callable(is_kind) or not is_kind(found.st_mode):
+    if not is_kind(found.st_mode):
         raise DiskError(f"{str(path)!r} is expected to be a {kind}. Choose another directory")
     if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
         raise DiskError(
@@ -121,7 +126,7 @@ def _only_free_pages_missing(directory: Path) -> bool:
 
     for _ in range(3):
         try:
-            if not verify(str(directory), subdir=True):
+            if not verify(str(directory), subdir=True):  # type: ignore[no-untyped-call]
                 return True
         except VerifyError:
             continue

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,6 +34,8 @@ _DATABASES = (b"data", b"meta", b"order")
 _MAX_READERS = 4096
 _DRAIN_SECONDS = 5.0
 _FORK_DRAIN_SECONDS = 2.0
+_IN_PLACE_SECONDS = 0.1
+"""A removed or replaced directory is noticed by the first write after so long."""
 _PINNED_AFTER = 16
 """A reader so many transactions behind is not passing through: it holds old pages."""
 
@@ -62,6 +65,7 @@ class Environment:
         self._env: lmdb.Environment | None = None
         self._inherited: lmdb.Environment | None = None
         self._maintainer = 0
+        self._checked = 0.0
         self._open()
 
     def write(
@@ -335,7 +339,12 @@ class Environment:
         return self._env
 
     def _check_in_place(self) -> None:
+        now = time.monotonic()
+        if now < self._checked + _IN_PLACE_SECONDS:
+            return
+        self._checked = now
         if not self.in_place():
+            self._checked = 0.0
             raise DiskError(
                 f"{self._file!r} was removed or replaced while it was open. Close the tier and "
                 "open it again"
@@ -448,4 +457,3 @@ def _after_fork_in_child() -> None:
     _registry_lock = threading.RLock()
     for environment in _registry.values():
         environment.after_fork_in_child()
-

@@ -57,11 +57,14 @@ def encode_key(key: Any) -> bytes:
     Raises:
         KeyEncodingError: the key, or an element of it, has none.
     """
-    kind = type(key)
+    kind: type = type(key)
+    form: bytes
     if kind is str:
-        return b"\x30" + key.encode("utf-8", "surrogatepass")
+        form = b"\x30" + key.encode("utf-8", "surrogatepass")
+        return form
     if kind is bytes:
-        return b"\x31" + key
+        form = b"\x31" + key
+        return form
     if kind is int or kind is bool:
         return _encode_int(int(key))
     if kind is tuple:
@@ -80,7 +83,8 @@ def encode_key(key: Any) -> bytes:
     if key is None:
         return b"\x01"
     if kind is UUID:
-        return b"\x40" + key.bytes
+        form = b"\x40" + key.bytes
+        return form
     raise KeyEncodingError(_no_form(kind))
 
 

@@ -70,9 +70,7 @@ def touch_counter(environment: Environment, txn: Transaction) -> None:
     txn.put(_COUNTER, bytes(txn.get(_COUNTER, b"", environment.meta)), db=environment.meta)
 
 
-def evict(
-    environment: Environment, txn: Transaction, target: int, limit: int, now: int
-) -> Evicted:
+def evict(environment: Environment, txn: Transaction, target: int, limit: int, now: int) -> Evicted:
     """Delete the records written longest ago until ``target`` bytes are used, at most ``limit``."""
     fresh = expired = taken = 0
     while used_bytes(environment, txn) > target:
@@ -139,5 +137,6 @@ def _forget_order(
     header = peek(record)
     if header is not None:
         version = header[0].to_bytes(8, "big")
-        if txn.get(version, None, environment.order) == key:
+        listed = txn.get(version, None, environment.order)
+        if listed is not None and listed.tobytes() == key:
             txn.delete(version, db=environment.order)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 import weakref
@@ -22,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hybridcore._native.record import Reader, Record, pack, peek
+from hybridcore._native.record import Reader, pack, peek
 from hybridcore.disk import environment as environments
 from hybridcore.disk import ledger
 from hybridcore.disk.environment import MapFullError
@@ -33,7 +32,10 @@ from hybridcore.stats import DiskStats
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
 
 if TYPE_CHECKING:
+    import os
+
     import lmdb
+    from typing_extensions import Self
 
     from hybridcore.codec import Codecs
     from hybridcore.types import Validators
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-D = TypeVar("D")
 T = TypeVar("T")
 
 _SMALLEST = 128 * 1024
@@ -58,6 +59,7 @@ _SCAN_BATCH = 512
 _FOREVER_NS = 2**63 - 1
 
 _MISSING: Any = object()
+_NONE = ledger.Evicted()
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class _Counts:
     expired: int = 0
 
 
-class Lmdb(MutableMapping[K, V]):
+class Lmdb(Reader[K, V], MutableMapping[K, V]):
     """A bounded cache in a directory, shared by all threads and processes that open it.
 
     A `MutableMapping` whose entries may expire. Past its ``ttl`` an entry is a miss here; for
@@ -119,46 +121,15 @@ class Lmdb(MutableMapping[K, V]):
         map_size = (self._max_bytes + self._max_bytes // 4 + _MAP_SLACK) // 65536 * 65536
         self._environment = environments.acquire(self._directory, map_size)
         self._release = weakref.finalize(self, environments.release, self._environment)
-        self._reader = Reader(
+        super().__init__(
             self._environment.gate,
-            decode=codecs.decode,
-            decode_meta=decode_meta,
-            encode_key=encode_key,
-            squeeze=squeeze,
-            recover=self._environment.recover,
-            clock=self._clock,
+            codecs.decode,
+            decode_meta,
+            encode_key,
+            squeeze,
+            self._environment.recover,
+            self._clock,
         )
-
-    # -- lookups --------------------------------------------------------------------------
-
-    def get(self, key: K, default: D = None) -> V | D:  # type: ignore[assignment,override]
-        """Return the fresh value under the key, else ``default``.
-
-        Raises:
-            KeyEncodingError: there is no canonical form of the key.
-        """
-        return self._reader.get(key, default)  # type: ignore[no-any-return]
-
-    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
-        """Return the fresh values among the keys, read in one transaction."""
-        return self._reader.get_many(keys)
-
-    def fetch(self, key: K) -> Record | None:
-        """Return the record under the key, be it fresh or stale, or None."""
-        return self._reader.fetch(key)
-
-    def fetch_many(self, keys: Iterable[K]) -> dict[K, Record]:
-        """Return the records under the keys, fresh or stale, read in one transaction."""
-        return self._reader.fetch_many(keys)
-
-    def __getitem__(self, key: K) -> V:
-        value = self._reader.get(key, _MISSING)
-        if value is _MISSING:
-            raise KeyError(key)
-        return value  # type: ignore[no-any-return]
-
-    def __contains__(self, key: object) -> bool:
-        return self._reader.contains(key)
 
     # -- writes ---------------------------------------------------------------------------
 
@@ -242,7 +213,7 @@ class Lmdb(MutableMapping[K, V]):
         Of several that pop one key at the same time, one gets the value.
         """
         while True:
-            record = self._reader.fetch(key)
+            record = self.fetch(key)
             if record is None:
                 break
             if self._remove_if(key, record.version):
@@ -285,13 +256,14 @@ class Lmdb(MutableMapping[K, V]):
         env = self._open()
         with env.reading() as txn:
             entries, used = ledger.entries(env, txn), ledger.used_bytes(env, txn)
-        reader, counts = self._reader, self._counts
+        hits, stale_hits, misses, expired, damaged = self.lookups()
+        counts = self._counts
         return DiskStats(
-            hits=reader.hits,
-            stale_hits=reader.stale_hits,
-            misses=reader.misses,
-            expired=reader.expired,
-            damaged=reader.damaged,
+            hits=hits,
+            stale_hits=stale_hits,
+            misses=misses,
+            expired=expired,
+            damaged=damaged,
             puts=counts.puts,
             deletes=counts.deletes,
             evictions=counts.evictions,
@@ -308,7 +280,7 @@ class Lmdb(MutableMapping[K, V]):
 
     def close(self) -> None:
         """Sync and close; harmless when called twice."""
-        self._reader.closed = True
+        self.close_reader()
         self._release()
 
     @property
@@ -321,27 +293,29 @@ class Lmdb(MutableMapping[K, V]):
         """Bytes that entries may take."""
         return self._max_bytes
 
-    def __enter__(self) -> Lmdb[K, V]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        state = ", closed" if self._reader.closed else ""
+        state = ", closed" if self.closed else ""
         return f"Lmdb({str(self._directory)!r}, max_bytes={self._max_bytes}{state})"
 
     # -- beneath --------------------------------------------------------------------------
 
     def _open(self) -> environments.Environment:
-        if self._reader.closed:
+        if self.closed:
             raise ClosedError("the disk tier was used after close()")
         return self._environment
 
-    def _count(self, *, puts: int = 0, deletes: int = 0) -> None:
+    def _count(self, *, puts: int = 0, deletes: int = 0, evicted: ledger.Evicted = _NONE) -> None:
         with self._counts_lock:
             self._counts.puts += puts
             self._counts.deletes += deletes
+            self._counts.evictions += evicted.fresh
+            self._counts.expired += evicted.expired
 
     def _times(self, ttl: Duration | None, stale: Duration) -> tuple[int, int, int]:
         """(stored_at, fresh_until, expires_at); 0 is never, so no other time may be 0."""
@@ -387,27 +361,21 @@ class Lmdb(MutableMapping[K, V]):
             return self._evict(txn, self._max_bytes)
 
         evicted = self._write_with_room(work, size)
-        self._count(puts=len(records))
-        self._count_evicted(evicted)
+        self._count(puts=len(records), evicted=evicted)
         while not evicted.done:
             evicted = env.write(lambda txn: self._evict(txn, self._max_bytes), may_grow=True)
-            self._count_evicted(evicted)
+            self._count(evicted=evicted)
 
     def _evict(self, txn: Transaction, allowed: int) -> ledger.Evicted:
         """One batch, if more than allowed is used."""
         env = self._environment
         if ledger.used_bytes(env, txn) <= allowed:
-            return ledger.Evicted()
+            return _NONE
         target = min(allowed, self._low_water)
         evicted = ledger.evict(env, txn, target, _EVICTION_BATCH, self._clock())
         return ledger.Evicted(
             evicted.fresh, evicted.expired, ledger.used_bytes(env, txn) <= allowed
         )
-
-    def _count_evicted(self, evicted: ledger.Evicted) -> None:
-        with self._counts_lock:
-            self._counts.evictions += evicted.fresh
-            self._counts.expired += evicted.expired
 
     def _write_with_room(self, work: Callable[[Transaction], T], size: int) -> T:
         """Write; when the map is full, evict and try again."""
@@ -425,7 +393,7 @@ class Lmdb(MutableMapping[K, V]):
         evicted = ledger.Evicted(done=False)
         while not evicted.done:
             evicted = env.write(lambda txn: self._evict(txn, allowed), may_grow=True)
-            self._count_evicted(evicted)
+            self._count(evicted=evicted)
         for _ in range(2):
             env.write(lambda txn: ledger.touch_counter(env, txn), may_grow=True)
 

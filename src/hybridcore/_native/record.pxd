@@ -43,19 +43,19 @@ cdef class Gate:
 
 
 cdef class Reader:
-    cdef readonly Gate gate
+    cdef Gate gate
     cdef object decode        # (code, memoryview) -> value
     cdef object decode_meta   # bytes -> Validators | None
     cdef object encode_key    # key -> canonical bytes, for all but str and bytes
     cdef object squeeze       # canonical bytes too long for LMDB -> LMDB key
     cdef object recover       # called with what begin() raised; returns to try again
     cdef object clock         # () -> wall clock, ns
-    cdef public bint closed
-    cdef readonly uint64_t hits
-    cdef readonly uint64_t stale_hits
-    cdef readonly uint64_t misses
-    cdef readonly uint64_t expired
-    cdef readonly uint64_t damaged
+    cdef readonly bint closed
+    cdef uint64_t hits
+    cdef uint64_t stale_hits
+    cdef uint64_t misses
+    cdef uint64_t expired
+    cdef uint64_t damaged
 
     cdef bytes c_key(self, object key)
     cdef object c_enter(self)
@@ -63,5 +63,6 @@ cdef class Reader:
     cdef int c_age(self, const Header* header, int64_t* now) except -1
     cdef object c_value(self, Window window, int code)
     cdef object c_get(self, object txn, bytes key)
+    cdef object c_look_up(self, key)
     cdef Record c_fetch(self, object txn, bytes key)
     cdef Record c_record(self, Window window, const Header* header, int64_t now)

@@ -16,6 +16,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 import time
+from types import GenericAlias
 
 from hybridcore.errors import ClosedError
 
@@ -211,7 +212,7 @@ def seal(bytearray record not None, uint64_t version):
 
 
 def peek(record):
-    """(version, fresh_until, expires_at, key) as the header tells, unchecked; None: no header."""
+    """(version, fresh_until, expires_at, key) as an unchecked header tells, or None."""
     cdef Header header
     cdef Py_buffer buffer
     PyObject_GetBuffer(record, &buffer, PyBUF_SIMPLE)
@@ -302,15 +303,17 @@ cdef class Gate:
         return True
 
 
-@cython.final
 cdef class Reader:
-    """Reads records through one environment, for one codec floor and one clock.
+    """The native half of `hybridcore.Lmdb`: all that reads single records.
 
     Counting: each lookup is a hit, a stale hit or a miss; ``expired`` and ``damaged`` say
     why a miss was one.
     """
 
-    def __init__(self, Gate gate not None, *, decode, decode_meta, encode_key, squeeze, recover,
+    def __cinit__(self):
+        self.closed = True
+
+    def __init__(self, Gate gate not None, decode, decode_meta, encode_key, squeeze, recover,
                  clock):
         self.gate = gate
         self.decode = decode
@@ -319,6 +322,19 @@ cdef class Reader:
         self.squeeze = squeeze
         self.recover = recover
         self.clock = clock
+        self.closed = False
+
+    @classmethod
+    def __class_getitem__(cls, parameters, /):
+        return GenericAlias(cls, parameters)
+
+    def close_reader(self):
+        """Refuse lookups from now on."""
+        self.closed = True
+
+    def lookups(self):
+        """(hits, stale hits, misses, expired, damaged) so far."""
+        return self.hits, self.stale_hits, self.misses, self.expired, self.damaged
 
     cdef bytes c_key(self, object key):
         """The canonical bytes of a key; `hybridcore.disk.keys` says what they are."""
@@ -471,19 +487,33 @@ cdef class Reader:
             ))
         return record
 
-    def get(self, key, default=None):
-        """The fresh value under the key, else ``default``."""
+    cdef object c_look_up(self, key):
         cdef bytes encoded = self.c_key(key)
         txn = self.c_enter()
         try:
-            value = self.c_get(txn, encoded)
+            return self.c_get(txn, encoded)
         finally:
             txn = None
             self.gate.c_leave()
+
+    def get(self, key, default=None, /):
+        """Return the fresh value under the key, else ``default``.
+
+        Raises:
+            KeyEncodingError: there is no canonical form of the key.
+            DiskError: LMDB cannot be read at all; a damaged record is a miss.
+        """
+        value = self.c_look_up(key)
         return default if value is _MISSING else value
 
-    def get_many(self, keys):
-        """The fresh values under the keys, in one read transaction."""
+    def __getitem__(self, key):
+        value = self.c_look_up(key)
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
+
+    def get_many(self, keys, /):
+        """Return the fresh values among the keys, read in one transaction."""
         cdef list encoded = [(key, self.c_key(key)) for key in keys]
         cdef dict values = {}
         txn = self.c_enter()
@@ -497,8 +527,8 @@ cdef class Reader:
             self.gate.c_leave()
         return values
 
-    def fetch(self, key):
-        """The fresh or stale `Record` under the key, or None."""
+    def fetch(self, key, /):
+        """Return the `Record` under the key, be it fresh or stale, or None."""
         cdef bytes encoded = self.c_key(key)
         txn = self.c_enter()
         try:
@@ -507,8 +537,8 @@ cdef class Reader:
             txn = None
             self.gate.c_leave()
 
-    def fetch_many(self, keys):
-        """The fresh and stale records under the keys, in one read transaction."""
+    def fetch_many(self, keys, /):
+        """Return the records under the keys, fresh or stale, read in one transaction."""
         cdef list encoded = [(key, self.c_key(key)) for key in keys]
         cdef dict records = {}
         txn = self.c_enter()
@@ -522,8 +552,7 @@ cdef class Reader:
             self.gate.c_leave()
         return records
 
-    def contains(self, key):
-        """Whether there is a fresh, undamaged record; neither decoded nor counted a lookup."""
+    def __contains__(self, key):
         cdef bytes encoded = self.c_key(key)
         cdef Header header
         cdef int64_t now
