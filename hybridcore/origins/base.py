@@ -172,6 +172,16 @@ class _Background:
 _background = _Background()
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, if one does."""
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the background loop and wait for it.
 
@@ -181,11 +191,7 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
     loop = _background.loop()
-    try:
-        running = asyncio.get_running_loop()
-    except RuntimeError:
-        running = None
-    if running is loop:
+    if running_loop() is loop:
         work.close()
         raise RuntimeError(
             "an async origin called back into the sync face of the cache; use the .aio face there"

@@ -135,6 +135,8 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
     result = function(*args)
+    if inspect.iscoroutine(result):
+        return run_blocking(result)
     return run_blocking(_wait(result)) if inspect.isawaitable(result) else result
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -21,7 +22,7 @@ from hybridcore.errors import (
     OriginUnavailableError,
 )
 from hybridcore.origins import http_rules as rules
-from hybridcore.origins.base import Origin
+from hybridcore.origins.base import Origin, running_loop
 from hybridcore.origins.http_rules import Body, Reply, Request
 from hybridcore.types import Answer, NotModified, Validators
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
@@ -38,6 +39,8 @@ Steps = Generator[Request | float, Any, T]
 MAX_REDIRECTS = 5
 BACKOFF = 0.1
 """Seconds before the first retry of a failure that named no time; doubled for each further one."""
+CLOSING = 1.0
+"""Seconds that a sync close waits for connections in the event loops of other threads."""
 SPREAD = 0.25
 """Share of a wait by which it is stretched at random, so that waiting callers do not herd."""
 
@@ -143,6 +146,9 @@ class HttpOrigin(Origin[K, Any]):
     async def aload(self, key: K, held: Validators | None = None) -> Answer[Any]:
         return await self._adrive(self._loading(key, held))
 
+    async def aload_many(self, keys: Iterable[K]) -> dict[K, Answer[Any] | Exception]:
+        return await self._at_once(keys)
+
     def store(self, key: K, value: Any) -> Validators | None:
         return self._drive(self._storing(key, value))
 
@@ -170,9 +176,13 @@ class HttpOrigin(Origin[K, Any]):
         process = self._process()
         if process.client is not None:
             process.client.close()
-        for loop, client in list(process.async_clients.items()):
-            if loop.is_running():
-                asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+        closing = [
+            asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+            for loop, client in list(process.async_clients.items())
+            if loop.is_running()
+        ]
+        if running_loop() is None:
+            concurrent.futures.wait(closing, timeout=CLOSING)
 
     async def aclose(self) -> None:
         client = self._process().async_clients.pop(asyncio.get_running_loop(), None)

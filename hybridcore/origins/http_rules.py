@@ -152,7 +152,7 @@ def address(base: SplitResult, path: str) -> str:
     Raises:
         OriginError: the path would lead out of the base, or has characters to be encoded.
     """
-    if not path.isascii() or not path.isprintable():
+    if not path.isascii() or not path.isprintable() or " " in path:
         raise OriginError(f"path {path!r} is expected to be percent-encoded")
     segments = unquote(path.partition("?")[0]).replace("\\", "/").split("/")
     if "." in segments or ".." in segments:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from hybridcore.origins import HttpOrigin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class Exchange(BaseHTTPRequestHandler):
     """One request and the means to answer it, or to break off in the middle."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     service: Service
     body: bytes
 
@@ -36,7 +42,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def handle_method(self) -> None:
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.service.seen.append(self)
+        self.service.seen.append(copy.copy(self))  # one handler serves a whole connection
         if "Host" not in self.headers:
             self.reply(400)
         self.service.handler(self)
@@ -104,3 +110,18 @@ def call(request: pytest.FixtureRequest) -> Iterator[Face]:
     yield Face(loop)
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+@pytest.fixture
+def make(service: Service, call: Face) -> Iterator[Callable[..., HttpOrigin[Any]]]:
+    """Make origins of the service, closed when the test ends."""
+    made = []
+
+    def make(base: str | None = None, **options: Any) -> HttpOrigin[Any]:
+        origin: HttpOrigin[Any] = HttpOrigin(base or service.url, **options)
+        made.append(origin)
+        return origin
+
+    yield make
+    for origin in made:
+        call(origin, "close")

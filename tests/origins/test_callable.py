@@ -125,7 +125,7 @@ async def _async_of(function, *args):
 def test_load_many_must_return_a_mapping(call):
     """A load_many that returns something else is told what was expected."""
     origin = CallableOrigin(double, load_many=lambda keys: list(keys))
-    with pytest.raises(TypeError, match="expected to return a mapping.*got list"):
+    with pytest.raises(TypeError, match=r"expected to return a mapping.*got list"):
         call(origin, "load_many", [1])
 
 
