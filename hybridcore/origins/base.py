@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hybridcore.errors import ReadOnlyOriginError
@@ -46,7 +47,10 @@ class Origin(Generic[K, V]):
         return await run_in_thread(self.load, key, held)
 
     def load_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
-        """Ask for several values: an answer or the error for every key asked for."""
+        """Ask for several values: an answer or the error for every key asked for.
+
+        ``keys`` may be a mapping of the keys to the validators held, None where there are none.
+        """
         if self._overrides("aload_many"):
             return run_blocking(self.aload_many(keys))
         if self._overrides("load"):
@@ -97,9 +101,9 @@ class Origin(Generic[K, V]):
 
     def _one_by_one(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
         answers: dict[K, Answer[V] | Exception] = {}
-        for key in dict.fromkeys(keys):
+        for key, held in held_by_key(keys).items():
             try:
-                answers[key] = self.load(key)
+                answers[key] = self.load(key, held)
             except Exception as error:  # one failing key must not lose the others
                 answers[key] = error
         return answers
@@ -109,15 +113,16 @@ class Origin(Generic[K, V]):
 
         slots = asyncio.Semaphore(self.parallel)
 
-        async def ask(key: K) -> Answer[V] | Exception:
+        async def ask(key: K, held: Validators | None) -> Answer[V] | Exception:
             async with slots:
                 try:
-                    return await self.aload(key)
+                    return await self.aload(key, held)
                 except Exception as error:  # one failing key must not lose the others
                     return error
 
-        wanted = list(dict.fromkeys(keys))
-        return dict(zip(wanted, await asyncio.gather(*map(ask, wanted)), strict=True))
+        wanted = held_by_key(keys)
+        answers = await asyncio.gather(*(ask(key, held) for key, held in wanted.items()))
+        return dict(zip(wanted, answers, strict=True))
 
     def _overrides(self, method: str) -> bool:
         return getattr(type(self), method) is not getattr(Origin, method)
@@ -131,6 +136,11 @@ class Origin(Generic[K, V]):
             f"{self.name} takes no writes; {way_out}, or use a strategy that does not write "
             "to the origin"
         )
+
+
+def held_by_key(keys: Iterable[K]) -> Mapping[K, Validators | None]:
+    """Return the validators held of every key, of which there are none if only keys are given."""
+    return keys if isinstance(keys, Mapping) else dict.fromkeys(keys)
 
 
 async def run_in_thread(function: Callable[..., T], *args: Any) -> T:

@@ -64,18 +64,18 @@ class CallableOrigin(Origin[K, V]):
             return NotFound()
 
     def load_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
-        wanted = list(dict.fromkeys(keys))
         if self._load_many is not None:
+            wanted = list(dict.fromkeys(keys))
             return self._answers(wanted, _call(self._load_many, wanted))
         if _is_async(self._load):
-            return run_blocking(self._at_once(wanted))
-        return self._one_by_one(wanted)
+            return run_blocking(self._at_once(keys))
+        return self._one_by_one(keys)
 
     async def aload_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
-        wanted = list(dict.fromkeys(keys))
         if self._load_many is not None:
+            wanted = list(dict.fromkeys(keys))
             return self._answers(wanted, await _acall(self._load_many, wanted))
-        return await self._at_once(wanted)
+        return await self._at_once(keys)
 
     def store(self, key: K, value: V) -> Validators | None:
         if self._store is None:

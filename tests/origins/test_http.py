@@ -199,8 +199,20 @@ def test_load_many_asks_for_several_at_once(call, make, service):
     answers = call(origin, "load_many", [str(n) for n in range(8)])
     assert answers.pop("3") == NotFound()
     assert answers == {str(n): Loaded(str(n).encode()) for n in range(8) if n != 3}
-    if call.loop is None:  # the origin's own loop served it; its connections are closed there
-        origin.close()
+
+
+def test_load_many_renews_what_is_held(call, make, service):
+    """A batch sends the validators of each copy held."""
+
+    def handler(exchange):
+        known = exchange.headers["If-None-Match"] == '"1"'
+        exchange.reply(304 if known else 200, b"" if known else b"v", ETag='"1"')
+
+    service.handler = handler
+    origin = make()
+    held = {"a": Validators('"1"'), "b": None, "c": Validators('"0"')}
+    fresh = Loaded(b"v", validators=Validators('"1"'))
+    assert call(origin, "load_many", held) == {"a": NotModified(), "b": fresh, "c": fresh}
 
 
 def test_store_is_put_and_delete_is_delete(call, make, service):
