@@ -18,7 +18,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -180,7 +179,7 @@ def serve(service: Service, port: int, *, until_stdin_ends: bool) -> None:
 
 
 def _stop_with_stdin() -> None:
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):  # not sys.stdin: a thread that holds its lock breaks the way out
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

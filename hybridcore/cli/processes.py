@@ -1,0 +1,74 @@
+"""The processes that a replay starts: the demo origin, and one for each run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hybridcore.cli.run import Job, Result
+
+if TYPE_CHECKING:
+    from hybridcore.cli.demo_origin import Service
+
+PATIENCE = 10
+"""Seconds that a process has to end by itself."""
+
+
+class RunFailedError(Exception):
+    """A process of the replay ended before its time."""
+
+
+@contextmanager
+def demo_origin(service: Service) -> Iterator[str]:
+    """Have the demo origin running; gives its address."""
+    arguments = ["--until-stdin-ends", "--service", msgspec.json.encode(asdict(service)).decode()]
+    with _started("hybridcore.cli.demo_origin", *arguments) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        if not port.isdecimal():
+            raise RunFailedError("the demo origin did not start")
+        yield f"http://127.0.0.1:{port}"
+
+
+def run_apart(job: Job, progress: Callable[[int], object]) -> Result:
+    """Run a job in a fresh process; ``progress`` hears how many requests are done."""
+    with _started("hybridcore.cli.run") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(msgspec.json.encode(job).decode() + "\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            message = msgspec.json.decode(line)
+            if "left" not in message:
+                return msgspec.convert(message, Result)
+            progress(job.requests - message["left"])
+    raise RunFailedError(f"the run of {job.contender!r} ended with status {process.returncode}")
+
+
+@contextmanager
+def _started(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a module; when done with it, end its standard input, which ends the process.
+
+    In a session of its own it hears no Ctrl-C: this process does, and then ends it.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        try:
+            process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()

@@ -1,0 +1,174 @@
+"""``hybridcore replay``: a trace through three tiers, again after a restart, and without them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybridcore import __version__
+from hybridcore.cli import UsageError
+from hybridcore.cli.demo_origin import Served, Service
+from hybridcore.cli.trace import read_trace
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hybridcore.cli.run import Job, Result
+    from hybridcore.cli.tables import Screen
+
+WITHOUT_CACHE = 2_000
+"""Requests that are replayed without a cache; none of them would teach more."""
+
+NEEDED = ("httpx", "rich", "starlette", "uvicorn")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One run as it is shown: its title, its result, and what the origin counted meanwhile."""
+
+    title: str
+    result: Result
+    served: Served
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that a replay found out; what ``--json`` writes."""
+
+    version: str
+    python: str
+    cpus: int | None
+    trace: str
+    requests: int
+    distinct_keys: int
+    memory: int | str
+    disk: int
+    workers: int
+    service: Service
+    runs: list[Column]
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Carry out the command; returns 0, or 1 when a value was wrong or a request failed."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"replay needs {', '.join(missing)}: pip install hybridcore[demo]")
+    from hybridcore.cli.processes import RunFailedError
+    from hybridcore.cli.tables import Screen
+
+    screen = Screen()
+    try:
+        report = _replay(options, screen)
+    except RunFailedError as error:
+        raise UsageError(str(error)) from error
+    screen.report(report)
+    if options.json is not None:
+        _write(options.json, report)
+    results = [column.result for column in report.runs]
+    for line in [line for result in results for line in result.errors][:5]:
+        print(f"hybridcore: {line}", file=sys.stderr)
+    return 1 if any(result.wrong or result.outcomes["failed"] for result in results) else 0
+
+
+def _replay(options: argparse.Namespace, screen: Screen) -> Report:
+    from hybridcore.cli.processes import demo_origin
+    from hybridcore.cli.run import Job
+
+    trace = read_trace(options.trace, options.requests)
+    service = Service(
+        latency=options.latency,
+        brief_age=max(1, round(options.ttl)),
+        rate=options.rate_limit,
+        keys=max(map(int, trace.keys)) + 1 if trace.numbered else None,
+    )
+    report = Report(
+        version=__version__,
+        python=platform.python_version(),
+        cpus=os.cpu_count(),
+        trace=trace.name,
+        requests=len(trace.keys),
+        distinct_keys=len(set(trace.keys)),
+        memory=options.memory,
+        disk=options.disk,
+        workers=options.workers,
+        service=service,
+        runs=[],
+    )
+    with ExitStack() as cleanup:
+        directory = _emptied(options.directory, cleanup)
+        if options.json is not None:
+            _write(options.json, report)  # a file that cannot be written is told before the work
+        url = cleanup.enter_context(demo_origin(service))
+        screen.plan(report, directory)
+        job = Job(
+            contender="hybrid",
+            trace=None if options.trace is None else str(options.trace),
+            requests=report.requests,
+            service=service,
+            url=f"{url}/v/",
+            memory=options.memory,
+            disk=options.disk,
+            directory=str(directory),
+            workers=options.workers,
+        )
+        plan = [("hybrid, cold", job), ("hybrid, warm", job)]
+        if not options.no_compare:
+            alone = "lru_cache" if isinstance(options.memory, int) else "memory alone"
+            few = min(report.requests, WITHOUT_CACHE)
+            plan.append((alone, replace(job, contender="memory")))
+            plan.append(("no cache", replace(job, contender="none", requests=few)))
+        for title, job in plan:
+            report.runs.append(_run(title, job, url, screen))
+    return report
+
+
+def _run(title: str, job: Job, url: str, screen: Screen) -> Column:
+    from hybridcore.cli.processes import run_apart
+
+    before = _served(url)
+    with screen.progress(title, job.requests) as progress:
+        result = run_apart(job, progress)
+    after = _served(url)
+    counted = {name: count - asdict(before)[name] for name, count in asdict(after).items()}
+    return Column(title, result, Served(**counted))
+
+
+def _served(url: str) -> Served:
+    import msgspec
+
+    with urllib.request.urlopen(f"{url}/_stats") as reply:  # noqa: S310  # our own loopback
+        return msgspec.json.decode(reply.read(), type=Served)
+
+
+def _emptied(parent: Path | None, cleanup: ExitStack) -> Path:
+    """Return an empty place for the disk tier; one that the user did not name is removed."""
+    if parent is None:
+        parent = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="hybridcore-")))
+    directory = parent / "hybridcore-replay"
+    try:
+        if directory.is_symlink():
+            raise UsageError(f"{directory} is a symbolic link, which is not emptied: remove it")
+        if directory.exists():
+            shutil.rmtree(directory)
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot use the directory {parent}: {error.strerror}") from error
+    return directory
+
+
+def _write(path: Path, report: Report) -> None:
+    import msgspec
+
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
