@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, TYPE_CHECKING
 
 from hybridcore import __version__
 from hybridcore.errors import ConfigurationError
 from hybridcore.units import seconds, size_in_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import msgspec
 from hybridcore.cli.run import Job, Result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from hybridcore.cli.demo_origin import Service
 
 PATIENCE = 10
@@ -57,7 +57,7 @@ def _started(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
     In a session of its own it hears no Ctrl-C: this process does, and then ends it.
     """
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603  # this very interpreter and our own modules
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -24,11 +23,12 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from hybridcore import Cache, EntryOptions, HttpOrigin, HybridCache, Lmdb, Loaded, Memory, Tier
-from hybridcore.cli.demo_origin import Service
+from hybridcore.cli.demo_origin import Service  # noqa: TC001  # msgspec reads the annotations
 from hybridcore.cli.trace import read_trace
 from hybridcore.types import NotModified
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from hybridcore.types import Answer, Validators
 
 Contender = Literal["hybrid", "memory", "none"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from hybridcore.cli import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
 SHIPPED = "mooncake_conv.npz"
 
