@@ -1,6 +1,7 @@
-"""Methods by plain METH_FASTCALL.
+"""Methods that take their arguments as a C array.
 
-Cython's own methods also accept keywords, which costs 4 ns a call: too much for a lookup.
+Cython's own methods prepare for keywords even when none are given, which costs 4 ns a call: too
+much for a lookup.
 """
 
 from cpython.object cimport PyObject, PyTypeObject
@@ -14,11 +15,10 @@ cdef extern from "Python.h":
         const char* ml_doc
 
     int METH_FASTCALL
+    int METH_KEYWORDS
     object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
     int PyDict_SetItemString(PyObject* dictionary, const char* key, object value) except -1
     void PyType_Modified(PyTypeObject* type)
-
-ctypedef object (*fastcall)(object self, PyObject* const* args, Py_ssize_t count)
 
 
 cdef inline int add_method(type owner, PyMethodDef* method) except -1:
@@ -28,3 +28,18 @@ cdef inline int add_method(type owner, PyMethodDef* method) except -1:
     PyDict_SetItemString(<PyObject*> c_type.tp_dict, method.ml_name, descriptor)
     PyType_Modified(c_type)
     return 0
+
+
+cdef inline PyObject* default_argument(
+    PyObject* const* args, Py_ssize_t count, PyObject* names
+) except NULL:
+    """The borrowed default of ``get(key, default=None)``; raises TypeError for other calls."""
+    if names == NULL:
+        if count == 1:
+            return <PyObject*> None
+        if count == 2:
+            return args[1]
+    elif count == 1 and len(<tuple> names) == 1 and (<tuple> names)[0] == "default":
+        return args[1]
+    given = count + (len(<tuple> names) if names != NULL else 0)
+    raise TypeError(f"get(key, default=None) cannot take these {given} arguments")

@@ -4,9 +4,11 @@ from types import GenericAlias
 
 from cpython.object cimport PyObject
 
-from hybridcore._native.fastcall cimport METH_FASTCALL, PyMethodDef, add_method
+from hybridcore._native.fastcall cimport (
+    METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument,
+)
 from hybridcore._native.memory cimport MemoryStore, lookup
-from hybridcore._native.objects cimport likely, unlikely
+from hybridcore._native.objects cimport likely
 
 cdef object MISSING = object()
 
@@ -52,18 +54,19 @@ cdef object front_get(Front front, object key, object default):
     return front._missed(key, default)
 
 
-cdef object front_get_fastcall(object self, PyObject* const* args, Py_ssize_t count):
-    if unlikely(count < 1 or count > 2):
-        raise TypeError(f"get expected 1 or 2 arguments, got {count}")
-    return front_get(<Front> self, <object> args[0], <object> args[1] if count == 2 else None)
+cdef object front_get_called(
+    object self, PyObject* const* args, Py_ssize_t count, PyObject* names
+):
+    cdef PyObject* default = default_argument(args, count, names)
+    return front_get(<Front> self, <object> args[0], <object> default)
 
 
 cdef PyMethodDef get_definition = PyMethodDef(
     ml_name="get",
-    ml_meth=<void*> front_get_fastcall,
-    ml_flags=METH_FASTCALL,
+    ml_meth=<void*> front_get_called,
+    ml_flags=METH_FASTCALL | METH_KEYWORDS,
     ml_doc=(
-        "get($self, key, default=None, /)\n--\n\n"
+        "get($self, key, /, default=None)\n--\n\n"
         "Return the value of the key, or ``default`` when no tier and no origin has it."
     ),
 )

@@ -10,7 +10,9 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from hybridcore._native.entry cimport NIL, Extra
-from hybridcore._native.fastcall cimport METH_FASTCALL, PyMethodDef, add_method
+from hybridcore._native.fastcall cimport (
+    METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument,
+)
 from hybridcore._native.footprint cimport footprint
 from hybridcore._native.policy cimport (
     policy_colder, policy_hotter, policy_hottest, policy_victim,
@@ -451,21 +453,19 @@ cdef class MemoryStore:
 
 # -- methods by plain fastcall --------------------------------------------------------------
 
-cdef object store_get(object self, PyObject* const* args, Py_ssize_t count):
-    if unlikely(count < 1 or count > 2):
-        raise TypeError(f"get expected 1 or 2 arguments, got {count}")
-    cdef PyObject* value = lookup(<MemoryStore> self, args[0])
-    if likely(value != NULL):
-        return <object> value
-    return <object> args[1] if count == 2 else None
+cdef object store_get(object self, PyObject* const* args, Py_ssize_t count, PyObject* names):
+    cdef PyObject* value
+    cdef PyObject* default = default_argument(args, count, names)
+    value = lookup(<MemoryStore> self, args[0])
+    return <object> (value if likely(value != NULL) else default)
 
 
 cdef PyMethodDef get_definition = PyMethodDef(
     ml_name="get",
     ml_meth=<void*> store_get,
-    ml_flags=METH_FASTCALL,
+    ml_flags=METH_FASTCALL | METH_KEYWORDS,
     ml_doc=(
-        "get($self, key, default=None, /)\n--\n\n"
+        "get($self, key, /, default=None)\n--\n\n"
         "Return the value of the key, or ``default`` when it is not there."
     ),
 )
