@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 Strategy = Literal["read_through", "write_through", "cache_aside"]
 """What a miss and a write do to the origin.
 
-``read_through``   a miss asks the origin; writes stop at the tiers
-``write_through``  a miss asks the origin; writes reach it first, then the tiers
-``cache_aside``    the origin is never asked by itself; the application loads and puts
+- ``read_through``: a miss asks the origin; writes stop at the tiers
+- ``write_through``: a miss asks the origin; writes reach it first, then the tiers
+- ``cache_aside``: the origin is never asked by itself; the application loads and puts
 """
 
 
@@ -40,8 +40,8 @@ class Memory:
 class EntryOptions:
     """How long entries live unless the call says otherwise.
 
-    ``ttl``    fresh for so long; None: until evicted or invalidated
-    ``stale``  kept so much longer, to be renewed with the origin or served while it fails
+    - ``ttl``: fresh for so long; None: until evicted or invalidated
+    - ``stale``: kept so much longer, to be renewed with the origin or served while it fails
     """
 
     ttl: Duration | None = None

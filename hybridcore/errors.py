@@ -1,19 +1,21 @@
-"""Every error hybridcore raises.
+"""Every error hybridcore raises::
 
-HybridCoreError
- +-- ConfigurationError (ValueError)    an option that makes no sense; nothing was opened
- +-- ValueTooLargeError (ValueError)    one entry is larger than the whole cache
- +-- KeyEncodingError (TypeError)       a key that the disk tier cannot store
- +-- EncodeError (TypeError)            a value that no codec can store
- +-- DecodeError (ValueError)           stored bytes that no codec can read
- +-- NotFoundError (KeyError)           the origin says there is no such key
- +-- ClosedError (RuntimeError)         used after close()
- +-- DiskError (OSError)                the disk tier cannot work
- +-- OriginError                        the origin could not answer
-      +-- OriginUnavailableError        refused, unreachable, 5xx, 429
-      +-- OriginTimeoutError (TimeoutError)
-      +-- ReadOnlyOriginError           a write to an origin that takes none
-      +-- PartialLoadError              get_many got some of the keys
+    HybridCoreError
+     +-- ConfigurationError (ValueError)    an option that makes no sense; nothing was opened
+     +-- ValueTooLargeError (ValueError)    one entry is larger than the whole cache
+     +-- KeyEncodingError (TypeError)       a key that the disk tier cannot store
+     +-- EncodeError (TypeError)            a value that no codec can store
+     +-- DecodeError (ValueError)           stored bytes that no codec can read
+     +-- NotFoundError (KeyError)           the origin says there is no such key
+     +-- ClosedError (RuntimeError)         used after close()
+     +-- DiskError (OSError)                the disk tier cannot work
+     +-- OriginError                        the origin could not answer
+          +-- OriginUnavailableError        refused, unreachable, 5xx, 429
+          +-- OriginTimeoutError (TimeoutError)
+          +-- ReadOnlyOriginError           a write to an origin that takes none
+          +-- PartialLoadError              get_many got some of the keys
+
+Each is the builtin exception in parentheses as well.
 """
 
 from __future__ import annotations

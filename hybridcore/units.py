@@ -8,10 +8,10 @@ import re
 from hybridcore.errors import ConfigurationError
 
 Duration = float | str
-"""Seconds, or a number with a unit: ns, us, ms, s, m, h, d, w; ``"1h30m"`` adds up."""
+"""Seconds, or a number with a unit (ns, us, ms, s, m, h, d, w); ``"1h30m"`` adds up."""
 
 Size = int | str
-"""Bytes, or a number with a unit: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB."""
+"""Bytes, or a number with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)."""
 
 _SECONDS = {
     "ns": 1e-9,

@@ -35,10 +35,10 @@ _PLAIN = (type(None), bool, int, float, str, bytes, list, dict)
 class Codec(Generic[T]):
     """Stores values of exactly one type, at the top of a record or anywhere inside a value.
 
-    ``code``    64 to 255; stored with the value, so it must keep its meaning
-    ``type``    the exact class; subclasses need a codec of their own
-    ``encode``  value -> bytes
-    ``decode``  bytes -> a value of that very type
+    - ``code``: 64 to 255; stored with the value, so it must keep its meaning
+    - ``type``: the exact class; subclasses need a codec of their own
+    - ``encode``: value -> bytes
+    - ``decode``: bytes -> a value of that very type
 
     >>> from pathlib import PurePosixPath
     >>> paths = Codec(64, PurePosixPath, bytes, lambda data: PurePosixPath(data.decode()))
