@@ -1,4 +1,4 @@
-"""Every Python example of the README, of the documentation and of the docstrings runs."""
+"""Documentation holds: its Python examples run, those of docstrings too, and no name is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ PYTHON_BLOCK = re.compile(
 )
 MODULES = [
     "hybridcore",
-    *(found.name for found in pkgutil.walk_packages(hybridcore.__path__, "hybridcore.")),
+    *(
+        found.name
+        for found in pkgutil.walk_packages(hybridcore.__path__, "hybridcore.")
+        if not found.name.endswith(".__main__")  # importing it runs the program
+    ),
 ]
 
 
@@ -54,6 +58,14 @@ def test_docstrings(name: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
+@pytest.mark.parametrize("name", hybridcore.__all__)
+def test_reference_tells_of(name: str) -> None:
+    """Every public name is found in the reference."""
+    module = getattr(hybridcore, name).__module__
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert f":: hybridcore.{name}\n" in reference or f"automodule:: {module}\n" in reference
 
 
 def test_docstrings_of_native_modules_are_seen() -> None:
