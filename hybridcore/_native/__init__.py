@@ -4,10 +4,10 @@ try:
     from hybridcore._native.footprint import footprint_of
     from hybridcore._native.front import Front
     from hybridcore._native.memory import MemoryStore
-except ModuleNotFoundError as _error:
+except ModuleNotFoundError as error:
     raise ImportError(
-        f"hybridcore was imported from a source tree without its compiled modules ({_error.name} is "
+        f"hybridcore was imported from a source tree without its compiled modules ({error.name} is "
         "missing). Build and install it with: pip install -e ."
-    ) from _error
+    ) from error
 
 __all__ = ["Front", "MemoryStore", "footprint_of"]

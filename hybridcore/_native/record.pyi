@@ -37,6 +37,9 @@ class Record:
     importance: float
 
 @final
+class Window: ...
+
+@final
 class Gate:
     begin: Any
     data: Any
