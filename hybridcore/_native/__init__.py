@@ -4,10 +4,19 @@ try:
     from hybridcore._native.footprint import footprint_of
     from hybridcore._native.front import Front
     from hybridcore._native.memory import MemoryStore
+    from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed, new_struct
 except ModuleNotFoundError as error:
     raise ImportError(
         f"hybridcore was imported from a source tree without its compiled modules ({error.name} is "
         "missing). Build and install it with: pip install -e ."
     ) from error
 
-__all__ = ["Front", "MemoryStore", "footprint_of"]
+__all__ = [
+    "MAX_DEPTH",
+    "Front",
+    "MemoryStore",
+    "footprint_of",
+    "is_plain",
+    "is_well_formed",
+    "new_struct",
+]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from hybridcore._native.plain import is_well_formed
+from hybridcore._native import is_well_formed
 from hybridcore.codec.refusal import UnknownTypeError
 from hybridcore.errors import DecodeError
 

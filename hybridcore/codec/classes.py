@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import force_setattr
 
-from hybridcore._native.plain import new_struct
+from hybridcore._native import new_struct
 from hybridcore.codec.refusal import UnknownTypeError
 from hybridcore.errors import ConfigurationError, DecodeError
 

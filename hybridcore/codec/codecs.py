@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
-from hybridcore._native.plain import is_plain, is_well_formed
+from hybridcore._native import is_plain, is_well_formed
 from hybridcore.errors import ConfigurationError, DecodeError, EncodeError
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed
-from hybridcore.codec.classes import Classes, shape_of
+from hybridcore._native import MAX_DEPTH, is_plain, is_well_formed
+from hybridcore.codec.classes import DATACLASS, ENUM, NAMEDTUPLE, STRUCT, Classes, shape_of
 from hybridcore.codec.refusal import UnknownTypeError
 from hybridcore.errors import DecodeError
 
@@ -98,7 +98,9 @@ class Trees:
         return lambda value, depth: self._listed(family, self._classes.dump(value), depth)
 
     def _listed(self, code: int, items: list[Any], depth: int) -> msgspec.msgpack.Ext:
-        return msgspec.msgpack.Ext(code, self.pack([self._lower(item, depth) for item in items]))
+        if not is_plain(items):
+            items = [self._lower(item, depth) for item in items]
+        return msgspec.msgpack.Ext(code, self.pack(items))
 
     def _lower_dict(self, value: dict[Any, Any], depth: int) -> Any:
         pairs = list(value.items())
@@ -111,6 +113,8 @@ class Trees:
             return _OPAQUE_BY_CODE[code].load(bytes(data))
         if code == LEAF:
             return self._decode_leaf(data[0], data[1:])
+        if code not in _LISTS:
+            raise DecodeError(f"unknown extension {code}")
         items = self.unpack(data)
         if type(items) is not list:
             raise DecodeError(f"extension {code} is expected to hold a list")
@@ -238,3 +242,4 @@ _OPAQUE = {
 }
 _LISTED_BY_CODE = {extension.code: extension for extension in _LISTED.values()}
 _OPAQUE_BY_CODE = {extension.code: extension for extension in _OPAQUE.values()}
+_LISTS = {*_LISTED_BY_CODE, _DICT, DATACLASS, STRUCT, NAMEDTUPLE, ENUM}
