@@ -195,10 +195,13 @@ class Environment:
         try:
             if exists and not (self.directory / LOCK_FILE).exists():
                 # Nobody has it open: look inside without leaving a lock file behind.
-                with lmdb.Environment(
-                    str(self.directory), readonly=True, lock=False, create=False, max_dbs=4
-                ) as unlocked:
-                    self._check_stamp(unlocked)
+                with (
+                    lmdb.Environment(
+                        str(self.directory), readonly=True, lock=False, create=False, max_dbs=4
+                    ) as unlocked,
+                    unlocked.begin() as txn,
+                ):
+                    self._check_stamp(unlocked, txn)
             env = lmdb.Environment(
                 str(self.directory),
                 map_size=self._map_size,
@@ -216,19 +219,15 @@ class Environment:
             raise self._failed(error) from error
         try:
             env.reader_check()
-            if not self._check_stamp(env):
-                with env.begin(write=True) as txn:
-                    # Another process may have been faster.
-                    meta = env.open_db(b"meta", txn=txn)
-                    for name in _DATABASES:
-                        env.open_db(name, txn=txn)
-                    if txn.get(_STAMP_KEY, db=meta) is None:
-                        txn.put(_STAMP_KEY, _STAMP + str(FORMAT).encode(), db=meta)
-                self._check_stamp(env)
-            with env.begin() as txn:
+            # A write transaction even when nothing is new: py-lmdb closes what a reading one
+            # opened. Opening outside of one would wait for the writer lock with the GIL held.
+            with env.begin(write=True) as txn:
+                new = not self._check_stamp(env, txn)
                 self.data, self.meta, self.order = (
-                    env.open_db(name, txn=txn, create=False) for name in _DATABASES
+                    env.open_db(name, txn=txn, create=new) for name in _DATABASES
                 )
+                if new:
+                    txn.put(_STAMP_KEY, _STAMP + str(FORMAT).encode(), db=self.meta)
         except lmdb.Error as error:
             env.close()
             raise self._failed(error) from error
@@ -244,18 +243,17 @@ class Environment:
         self.gate.data = self.data
         self.gate.open()
 
-    def _check_stamp(self, env: lmdb.Environment) -> bool:
+    def _check_stamp(self, env: lmdb.Environment, txn: lmdb.Transaction[bytes]) -> bool:
         """Whether the environment is ours; False when it is empty, an error when foreign."""
         import lmdb
 
-        with env.begin() as txn:
-            if txn.stat()["entries"] == 0:
-                return False
-            try:
-                meta = env.open_db(b"meta", txn=txn, create=False)
-                stamp = txn.get(_STAMP_KEY, b"", db=meta)
-            except (lmdb.NotFoundError, lmdb.IncompatibleError):
-                stamp = b""
+        if txn.stat()["entries"] == 0:
+            return False
+        try:
+            meta = env.open_db(b"meta", txn=txn, create=False)
+            stamp = txn.get(_STAMP_KEY, b"", db=meta)
+        except (lmdb.NotFoundError, lmdb.IncompatibleError):
+            stamp = b""
         number = stamp.removeprefix(_STAMP)
         if not stamp.startswith(_STAMP) or not number.isdigit():
             raise DiskError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import weakref
@@ -56,7 +55,7 @@ _EVICTION_BATCH = 128
 """Records per transaction, so that evicting never holds the writer lock for long."""
 _SCAN_BATCH = 512
 """Keys per read transaction while iterating, so that a slow consumer pins no pages."""
-_FOREVER_NS = 2**63 - 1
+_END_OF_TIME = 2**63 - 1024
 
 _MISSING: Any = object()
 _NONE = ledger.Evicted()
@@ -465,8 +464,6 @@ class _Values(ValuesView[V]):
 
 
 def _moment(now: int, seconds_later: float) -> int:
-    """A wall clock time in ns, never 0 for a time; 0, never, when it is further than 292 years."""
-    if math.isinf(seconds_later):
-        return 0
-    moment = now + int(seconds_later * 1e9)
-    return max(1, moment) if moment < _FOREVER_NS else 0
+    """A wall clock time in ns, at least 1; 0, which is never, when it is past the year 2262."""
+    later = seconds_later * 1e9
+    return 0 if now + later >= _END_OF_TIME else max(1, now + int(later))

@@ -160,8 +160,8 @@ cdef bint c_intact(Window window, const uint8_t* record, Py_ssize_t size, bytes 
     return c_checksum(window, record, size) == load64(record + CHECKSUM)
 
 
-def pack(bytes key not None, int code, tuple payload not None, bytes meta not None, int64_t stored_at,
-         int64_t fresh_until, int64_t expires_at, float cost, float importance):
+def pack(bytes key not None, int code, tuple payload not None, bytes meta not None,
+         int64_t stored_at, int64_t fresh_until, int64_t expires_at, float cost, float importance):
     """Lay out a record that still lacks its version and checksum (see `seal`).
 
     ``payload`` are contiguous buffers, to be written one after the other.
