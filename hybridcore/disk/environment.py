@@ -103,17 +103,20 @@ class Environment:
         """A read transaction, for what must be quick: it pins the pages it sees."""
         import lmdb
 
-        with self.gate:
-            while True:
+        while True:
+            with self.gate:
                 try:
                     txn = self._current().begin(buffers=True)
-                    break
-                except lmdb.BadRslotError:
-                    continue
                 except lmdb.Error as error:
-                    raise self._failed(error) from error
-            with txn:
-                yield txn
+                    failed = error
+                else:
+                    try:
+                        with txn:
+                            yield txn
+                    except lmdb.Error as error:
+                        raise self._failed(error) from error
+                    return
+            self.recover(failed)
 
     def recover(self, error: BaseException) -> None:
         """Return when the transaction that failed to begin is worth another try.

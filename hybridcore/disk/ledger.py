@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     Transaction = lmdb.Transaction[memoryview]
 
 _COUNTER = b"version"
+_NO_VERSION = bytes(8)
 _STRIDE = 16
-"""So many victims are evicted between two looks at the space that is left."""
+"""At most so many victims are evicted between two looks at the space that is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +74,27 @@ def touch_counter(environment: Environment, txn: Transaction) -> None:
 def evict(environment: Environment, txn: Transaction, target: int, limit: int, now: int) -> Evicted:
     """Delete the records written longest ago until ``target`` bytes are used, at most ``limit``."""
     fresh = expired = taken = 0
-    while used_bytes(environment, txn) > target:
+    while (excess := used_bytes(environment, txn) - target) > 0:
         if taken >= limit:
             return Evicted(fresh, expired, done=False)
         batch = _oldest(environment, txn, min(_STRIDE, limit - taken))
         if not batch:
             break
-        taken += len(batch)
         for version, key in batch:
+            taken += 1
             txn.delete(version, db=environment.order)
-            if not _written_as(environment, txn, key, version):
-                continue
             record = txn.get(key, None, environment.data)
-            header = None if record is None else peek(record)
+            if record is None or not _written_as(record, version):
+                continue
+            header = peek(record)
+            excess -= len(record)
+            txn.delete(key, db=environment.data)
             if header is not None and header[2] and now >= header[2]:
                 expired += 1
             else:
                 fresh += 1
-            txn.delete(key, db=environment.data)
+            if excess <= 0:
+                break
     return Evicted(fresh, expired)
 
 
@@ -116,16 +120,13 @@ def _oldest(environment: Environment, txn: Transaction, count: int) -> list[tupl
         return batch
     # Damage may have cost records their place in the order; without one any may go.
     with txn.cursor(environment.data) as cursor:
-        return [(b"\0" * 8, bytes(key)) for key in islice(cursor.iternext(values=False), count)]
+        return [(_NO_VERSION, bytes(key)) for key in islice(cursor.iternext(values=False), count)]
 
 
-def _written_as(environment: Environment, txn: Transaction, key: bytes, version: bytes) -> bool:
-    """Whether the record under the key may go in the name of this version."""
-    record = txn.get(key, None, environment.data)
-    if record is None:
-        return False
+def _written_as(record: memoryview, version: bytes) -> bool:
+    """Whether the record may go in the name of this version: it is that one, or damaged."""
     header = peek(record)
-    if header is None or version == b"\0" * 8:
+    if header is None or version == _NO_VERSION:
         return True
     return header[0] == int.from_bytes(version, "big") or not is_intact(record, header[3])
 

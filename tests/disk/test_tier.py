@@ -123,7 +123,9 @@ def test_a_clock_behind_gives_no_longer_life(open_disk, clock):
     assert ahead.fetch("key") is None
 
 
-@pytest.mark.parametrize("value", [b"", b"x", b"x" * (1 << 20), "", "tä\ud800", 0, [], {"a": [None]}])
+@pytest.mark.parametrize(
+    "value", [b"", b"x", b"x" * (1 << 20), "", "tä\ud800", 0, [], {"a": [None]}]
+)
 def test_values_come_back(disk, value):
     """Empty, small and large values come back equal and of their type."""
     disk["key"] = value

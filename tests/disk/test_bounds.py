@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from hybridcore import DiskError, Lmdb
+
+
+def test_the_oldest_writes_are_evicted(open_disk):
+    """Used space never exceeds max_bytes after a put; what was written longest ago goes first."""
+    disk = open_disk(max_bytes="1MiB")
+    for number in range(3000):
+        disk[number] = b"x" * 1000
+        if number % 50 == 0:
+            assert disk.stats().used_bytes <= disk.max_bytes
+    left = sorted(disk)
+    assert left == list(range(left[0], 3000))
+    stats = disk.stats()
+    assert stats.evictions == 3000 - len(left)
+    assert stats.entries == len(left)
+    assert stats.used_bytes > 0.9 * disk.max_bytes
+    assert stats.file_bytes <= 1.25 * disk.max_bytes + (1 << 20)
+
+
+def test_rewriting_an_entry_makes_it_young(open_disk):
+    """The order is that of the last write."""
+    disk = open_disk(max_bytes="1MiB")
+    disk["kept"] = 0
+    for number in range(3000):
+        disk[number] = b"x" * 1000
+        if number % 100 == 0:
+            disk["kept"] = number
+    assert disk["kept"] == 2900
+
+
+def test_expired_entries_are_counted_apart(open_disk, clock):
+    """Evicting what had expired anyway is no eviction of a live entry."""
+    disk = open_disk(max_bytes="1MiB")
+    disk.put_many(((n, b"x" * 1000) for n in range(500)), ttl=1)
+    clock.advance(2)
+    disk.put_many((n, b"x" * 1000) for n in range(500, 800))
+    stats = disk.stats()
+    assert stats.evicted_expired > 0
+    assert stats.evictions == 0
+    assert len(disk.get_many(range(500, 800))) == 300
+
+
+@pytest.mark.parametrize("size", [100, 5_000, 300_000, 900_000])
+def test_any_size_fits_again_and_again(open_disk, size):
+    """Values from tiny to nearly max_bytes replace each other; the last one is always there."""
+    disk = open_disk(max_bytes="1MiB")
+    for number in range(60):
+        disk[number] = bytes([number]) * size
+        assert disk[number] == bytes([number]) * size
+    assert disk.stats().used_bytes <= disk.max_bytes
+
+
+def test_a_large_value_after_many_small_ones(open_disk):
+    """Fragmented space is made whole for a large value."""
+    disk = open_disk(max_bytes="1MiB")
+    disk._environment._map_size = 0
+    disk.put_many((n, b"x" * 500) for n in range(1200))
+    for step in (3, 2):
+        disk.delete_many(range(0, 1200, step))
+    disk["large"] = b"y" * 900_000
+    assert disk["large"] == b"y" * 900_000
+
+
+def test_records_that_lost_their_place_are_evicted_too(open_disk):
+    """Damage to the order of writes does not make entries immortal."""
+    disk = open_disk(max_bytes="1MiB")
+    disk.put_many((("old", n), b"x" * 1000) for n in range(500))
+    env = disk._environment
+    with env._env.begin(write=True) as txn:
+        txn.drop(env.order, delete=False)
+    disk.close()
+    smaller = open_disk(max_bytes="256KiB")
+    for number in range(10):
+        smaller["new", number] = b"x" * 1000
+    assert smaller.stats().used_bytes <= smaller.max_bytes
+    assert smaller["new", 9] == b"x" * 1000
+
+
+def test_an_old_place_does_not_evict_a_new_write(open_disk):
+    """An entry of the order that names an older write of a key leaves the newer one alone."""
+    disk = open_disk(max_bytes="1MiB")
+    disk.put_many((n, b"x" * 1000) for n in range(500))
+    disk["young"] = 1
+    env = disk._environment
+    with env._env.begin(write=True) as txn:
+        txn.put((1).to_bytes(8, "big"), b"\x30young", db=env.order)
+    disk.put_many((("new", n), b"x" * 1000) for n in range(200))
+    assert 1 <= disk.stats().evictions <= 400
+    assert disk["young"] == 1
+
+
+@pytest.fixture
+def tight(open_disk):
+    """A tier whose map is hardly larger than its bound."""
+    disk = open_disk(max_bytes="1MiB")
+    disk.put_many((n, b"x" * 1000) for n in range(600))
+    env = disk._environment
+    env._map_size = 1 << 20
+    env._resize(1 << 20)
+    return disk
+
+
+def test_a_full_map_evicts_and_goes_on(tight):
+    """Where LMDB has no page left, room is made and the write done (Fault 5)."""
+    for number in range(2000):
+        tight[number] = b"y" * 1000
+        assert tight[number] == b"y" * 1000
+    tight.put_many({("many", n): b"z" * 1000 for n in range(300)})
+    assert len(tight.get_many([("many", n) for n in range(300)])) == 300
+    assert tight.stats().damaged == 0
+
+
+HOLD = """
+    import lmdb, sys
+    env = lmdb.open(sys.argv[1], max_dbs=4, create=False)
+    txn = env.begin()
+    print("reading", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_reader_that_never_ends(tight):
+    """A stopped reader bounds neither file nor time: writes fail and name it, deletes and
+    reads work, and all is well once it is gone (Faults 5 and 11)."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLD), str(tight.directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout.readline() == "reading\n"
+
+        def fill():
+            for number in range(5000):
+                tight[number] = b"y" * 1000
+
+        with pytest.raises(DiskError, match=f"process {holder.pid} has been reading"):
+            fill()
+        left = dict(tight.items())
+        with pytest.raises(DiskError, match="process"):
+            tight.put_many({n: b"z" * 1000 for n in range(200)})
+        assert dict(tight.items()) == left
+        assert tight.delete_many(list(left)[:5]) == 5
+        assert tight.stats().file_bytes <= 3 << 20
+    finally:
+        holder.stdin.close()
+        holder.wait()
+        holder.stdout.close()
+    tight["after"] = 1
+    assert tight["after"] == 1
+
+
+FULL_DISK = """
+    import resource, signal, sys
+    from hybridcore import DiskError, Lmdb
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    disk = Lmdb(sys.argv[1], max_bytes="64MiB")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+    stored = 0
+    try:
+        while True:
+            disk[stored] = b"x" * 1000
+            stored += 1
+    except DiskError as error:
+        print(type(error).__name__, stored > 100)
+    print(disk[0] == b"x" * 1000, disk.get_many(range(stored)).keys() == set(range(stored)))
+    try:
+        print(disk.delete(0), disk.stats().damaged)
+    except DiskError:
+        print("no delete", disk.stats().damaged)
+    disk.close()
+"""
+
+
+def test_a_disk_that_takes_no_more(tmp_path):
+    """A disk that refuses pages is a DiskError; what was acknowledged is there (Fault 5)."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path / "cache")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["DiskError True", "True True"]
+    assert lines[2] in ("True 0", "no delete 0")
+    with Lmdb(tmp_path / "cache") as disk:
+        disk["after"] = 1
+        assert disk["after"] == 1
+        assert disk.stats().damaged == 0
+
+
+GROWER = """
+    import sys
+    from hybridcore import Lmdb
+    with Lmdb(sys.argv[1], max_bytes="256MiB") as disk:
+        for number in range(60):
+            disk["large", number] = b"y" * 1_000_000
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda disk: disk["key"],
+        lambda disk: disk.get_many(["key"]),
+        lambda disk: len(disk),
+        lambda disk: list(disk),
+        lambda disk: disk.put("key", 2),
+        lambda disk: disk.delete("key"),
+    ],
+)
+def test_another_process_makes_the_map_larger(open_disk, use):
+    """Reads, batches and writes adopt a map that another process has grown."""
+    disk = open_disk(max_bytes="4MiB")
+    disk["key"] = "value"
+    subprocess.run([sys.executable, "-c", textwrap.dedent(GROWER), str(disk.directory)], check=True)
+    env = disk._environment
+    assert env._env.info()["map_size"] < 50_000_000 < env.file_bytes()
+    use(disk)
+    assert env._env.info()["map_size"] > 50_000_000
+
+
+def test_a_short_tail_of_free_pages_is_no_damage(open_disk):
+    """A file that lacks only pages nobody uses is opened."""
+    disk = open_disk()
+    disk.put_many((n, b"x" * 1000) for n in range(1000))
+    disk.clear()
+    for number in range(5):
+        disk["key"] = number
+    disk.close()
+    file = disk.directory / "data.mdb"
+    os.truncate(file, file.stat().st_size - 4096 * 20)
+    again = open_disk()
+    assert again["key"] == 4
+    again.put_many((n, b"y" * 1000) for n in range(1000))
+    assert len(again.get_many(range(1000))) == 1000

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+
+import lmdb
+import pytest
+
+from hybridcore import DiskError, Lmdb
+from hybridcore.disk import directory as directories
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_only_the_owner_may_look(tmp_path):
+    """The directory is made 0700 and its files 0600, whatever the umask (Fault 30)."""
+    before = os.umask(0)
+    try:
+        with Lmdb(tmp_path / "deep" / "cache") as disk:
+            disk["key"] = 1
+    finally:
+        os.umask(before)
+    assert mode(disk.directory) == 0o700
+    assert {mode(file) for file in disk.directory.iterdir()} == {0o600}
+
+
+def test_a_symlink_is_refused(tmp_path):
+    """Neither the directory nor its files may be links (Fault 30)."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(DiskError, match="symbolic link"):
+        Lmdb(tmp_path / "link")
+    (tmp_path / "real" / "data.mdb").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DiskError, match=r"data\.mdb.*symbolic link"):
+        Lmdb(tmp_path / "real")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_foreign_owner_is_refused(tmp_path, monkeypatch):
+    """A directory of somebody else is refused, with both user ids (Fault 30)."""
+    (tmp_path / "cache").mkdir()
+    us = os.geteuid()
+    monkeypatch.setattr(directories.os, "geteuid", lambda: us + 1)
+    with pytest.raises(DiskError, match=f"belongs to user {us}, this process runs as {us + 1}"):
+        Lmdb(tmp_path / "cache")
+
+
+def test_a_file_is_no_directory(tmp_path):
+    """A path that leads to or through a file is refused."""
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DiskError, match="directory"):
+        Lmdb(tmp_path / "file")
+    with pytest.raises(DiskError, match="directory"):
+        Lmdb(tmp_path / "file" / "cache")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def listing(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+@pytest.mark.parametrize("named", [None, b"meta", b"data"])
+def test_somebody_elses_lmdb_is_left_alone(tmp_path, named):
+    """An LMDB environment without our stamp is refused and not touched."""
+    with lmdb.open(str(tmp_path / "theirs"), max_dbs=3) as env, env.begin(write=True) as txn:
+        db = None if named is None else env.open_db(named, txn=txn)
+        txn.put(b"key", b"value", db=db)
+    os.unlink(tmp_path / "theirs" / "lock.mdb")
+    before = listing(tmp_path / "theirs")
+    with pytest.raises(DiskError, match="somebody else's"):
+        Lmdb(tmp_path / "theirs")
+    assert listing(tmp_path / "theirs") == before
+
+
+def test_a_newer_format_is_left_alone(open_disk):
+    """A directory that a later version wrote is refused, naming both formats."""
+    disk = open_disk()
+    disk["key"] = 1
+    env = disk._environment
+    with env._env.begin(write=True) as txn:
+        txn.put(b"format", b"hybridcore disk 2", db=env.meta)
+    disk.close()
+    before = (disk.directory / "data.mdb").read_bytes()
+    with pytest.raises(DiskError, match="format 2, this version of hybridcore reads 1"):
+        open_disk()
+    assert (disk.directory / "data.mdb").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"x", b"not lmdb" * 2000])
+def test_any_other_file_is_left_alone(tmp_path, content):
+    """A data file that is none of LMDB's is refused and kept."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "data.mdb").write_bytes(content)
+    with pytest.raises(DiskError, match=r"data\.mdb"):
+        Lmdb(tmp_path / "cache")
+    assert (tmp_path / "cache" / "data.mdb").read_bytes() == content
+
+
+@pytest.mark.parametrize("left", [1, 4095, 8191, 8192, 40_000, 0.5, 0.95])
+def test_a_file_that_was_cut_off(open_disk, left):
+    """A truncated data file is a clear error instead of a dead process (Fault 8)."""
+    disk = open_disk()
+    disk.put_many((n, b"x" * 1000) for n in range(1000))
+    disk.close()
+    file = disk.directory / "data.mdb"
+    with file.open("r+b") as stream:
+        stream.truncate(left if left >= 1 else int(file.stat().st_size * left))
+    with pytest.raises(DiskError, match="remove the directory"):
+        open_disk()
+    shutil.rmtree(disk.directory)
+    assert len(open_disk()) == 0
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_directory_that_goes_away(tmp_path, open_disk, how):
+    """Writes notice that their file is gone, and reopening starts afresh (Fault 6)."""
+    disk = open_disk()
+    disk["key"] = 1
+    shutil.rmtree(disk.directory)
+    if how == "replaced":
+        with Lmdb(disk.directory) as other:
+            other["other"] = 2
+    time.sleep(0.11)
+    with pytest.raises(DiskError, match="removed or replaced"):
+        disk["key"] = 2
+    with pytest.raises(DiskError, match="removed or replaced"):
+        disk["key"] = 2
+    disk.close()
+    again = open_disk()
+    assert dict(again) == ({"other": 2} if how == "replaced" else {})
+    again["key"] = 3
+    assert again["key"] == 3
+
+
+def test_the_path_may_be_relative(tmp_path, monkeypatch, clock):
+    """A relative directory stays the one it was when opened."""
+    monkeypatch.chdir(tmp_path)
+    with Lmdb("cache", clock=clock) as disk:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        disk["key"] = 1
+        assert disk.stats().file_bytes > 0
+    assert (tmp_path / "cache" / "data.mdb").exists()
+
+
+TRIALS = """
+    import os, random, shutil, sys
+    from pathlib import Path
+    from hybridcore import DiskError, Lmdb
+
+    source, work = Path(sys.argv[1]), Path(sys.argv[2])
+    whole = (source / "data.mdb").read_bytes()
+    pages = len(whole) // 4096
+
+    def damage(rng):
+        data = bytearray(whole)
+        how = rng.choice(["flip", "zero", "cut", "swap"])
+        for _ in range(rng.choice([1, 5, 50])):
+            page, other = rng.randrange(pages) * 4096, rng.randrange(pages) * 4096
+            if how == "flip":
+                data[page + rng.randrange(4096)] ^= 1 << rng.randrange(8)
+            elif how == "zero":
+                data[page : page + 4096] = bytes(4096)
+            elif how == "swap":
+                kept = data[page : page + 4096]
+                data[page : page + 4096] = data[other : other + 4096]
+                data[other : other + 4096] = kept
+        if how == "cut":
+            del data[rng.randrange(1, pages) * 4096 :]
+        return data
+
+    def use(disk):
+        for key in range(600):
+            value = disk.get(key)
+            if value is not None and value != bytes([key % 251]) * (50 + key * 7):
+                return f"wrong value under {key}"
+        for key in range(0, 600, 20):
+            disk[key] = bytes([key % 251]) * (50 + key * 7)
+            disk.delete(key + 1)
+        return ""
+
+    for seed in range(200):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        (work / "data.mdb").write_bytes(damage(random.Random(seed)))
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with Lmdb(work, max_bytes="8MiB") as disk:
+                    said = use(disk) or "survived"
+            except DiskError:
+                said = "survived"
+            except BaseException as error:
+                said = repr(error)
+            os.write(1, (said + chr(10)).encode())
+            os._exit(0)
+        os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.slow
+def test_damage_anywhere_in_the_file(tmp_path):
+    """200 damaged files: never a wrong value; misses and DiskErrors (Fault 8).
+
+    LMDB checks no page numbers against the file's end, so a flip in one can still end a process.
+    """
+    with Lmdb(tmp_path / "whole", max_bytes="8MiB") as disk:
+        disk.put_many({key: bytes([key % 251]) * (50 + key * 7) for key in range(600)})
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(TRIALS)]
+        + [str(tmp_path / "whole"), str(tmp_path / "work")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = done.stdout.splitlines()
+    assert set(said) == {"survived"}
+    assert len(said) >= 196
