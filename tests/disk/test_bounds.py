@@ -148,7 +148,7 @@ def test_a_reader_that_never_ends(tight):
             fill()
         left = dict(tight.items())
         with pytest.raises(DiskError, match="process"):
-            tight.put_many({n: b"z" * 1000 for n in range(200)})
+            tight.put_many(dict.fromkeys(range(200), b"z" * 1000))
         assert dict(tight.items()) == left
         assert tight.delete_many(list(left)[:5]) == 5
         assert tight.stats().file_bytes <= 3 << 20

@@ -214,8 +214,7 @@ def test_damage_anywhere_in_the_file(tmp_path):
     with Lmdb(tmp_path / "whole", max_bytes="8MiB") as disk:
         disk.put_many({key: bytes([key % 251]) * (50 + key * 7) for key in range(600)})
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(TRIALS)]
-        + [str(tmp_path / "whole"), str(tmp_path / "work")],
+        [sys.executable, "-c", textwrap.dedent(TRIALS), tmp_path / "whole", tmp_path / "work"],
         capture_output=True,
         text=True,
         check=True,

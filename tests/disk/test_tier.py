@@ -55,7 +55,7 @@ def test_none_is_a_value(disk):
     """A stored None is found, not mistaken for a miss."""
     disk["key"] = None
     assert disk["key"] is None
-    assert disk.get("key", "default") is None
+    assert disk.get("key", default="default") is None
     assert "key" in disk
     assert disk.get_many(["key", "other"]) == {"key": None}
     assert disk.pop("key", "default") is None
@@ -173,7 +173,7 @@ def test_too_large_for_the_tier(open_disk):
     with pytest.raises(ValueTooLargeError, match=r"takes 20000\d\d bytes.*max_bytes=1048576"):
         disk["key"] = b"x" * 2_000_000
     with pytest.raises(ValueTooLargeError, match=r"put_many.*max_bytes=1048576"):
-        disk.put_many({n: b"x" * 100_000 for n in range(12)})
+        disk.put_many(dict.fromkeys(range(12), b"x" * 100000))
     assert dict(disk) == {"key": "old"}
     disk["large"] = b"x" * 1_000_000
     assert len(disk["large"]) == 1_000_000

@@ -496,7 +496,7 @@ cdef class Reader:
             txn = None
             self.gate.c_leave()
 
-    def get(self, key, default=None, /):
+    def get(self, key, default=None):
         """Return the fresh value under the key, else ``default``.
 
         Raises:
