@@ -14,6 +14,7 @@ from hybridcore.cli.run import Job, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
     from hybridcore.cli.demo_origin import Service
 
 PATIENCE = 10

@@ -29,6 +29,7 @@ from hybridcore.types import NotModified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
     from hybridcore.types import Answer, Validators
 
 Contender = Literal["hybrid", "memory", "none"]

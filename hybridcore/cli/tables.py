@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hybridcore.cli.replay import Column, Report
+
+KINDS = {
+    "memory": "hit in memory",
+    "disk": "hit on disk",
+    "renewed": "renewed by a 304",
+    "loaded": "loaded from the origin",
+    "shared": "shared another's load",
+    "failed": "failed or wrong",
+}
+"""The outcomes of requests, and how they are shown."""
 
 PLAIN_WIDTH = 100
 """Columns, where there is no terminal to ask."""
@@ -31,28 +42,31 @@ class Screen:
         """Tell what is about to be done."""
         service = report.service
         best = 1 - report.distinct_keys / report.requests
-        grid = Table.grid(padding=(0, 2))
-        grid.add_row(
+        memory = f"{report.memory:,} entries" if isinstance(report.memory, int) else report.memory
+        self._note(
             "trace",
-            f"{report.trace}: {report.requests:,} requests for {report.distinct_keys:,} keys; "
-            f"an endless cold cache would hit {best:.1%}",
+            f"{report.trace}: {report.requests:,} requests for {report.distinct_keys:,} keys, so "
+            f"{best:.1%} hits at best from an empty cache",
         )
-        grid.add_row(
+        self._note(
             "origin",
-            f"HTTP on loopback: latency {service.latency * 1e3:g} ms (median, log-normal, sigma "
-            f"{service.latency_sigma:g}), bodies of {service.size:,} bytes (median), "
+            f"HTTP on loopback; latency {_time(service.latency)} (median, log-normal, sigma "
+            f"{service.latency_sigma:g}), bodies {_size(service.size)} (median), "
             f"{service.rate:,} requests/s at most",
         )
-        grid.add_row(
+        self._note(
             "lifetimes",
             f"{1 - service.brief_share:.0%} of the keys stay fresh for an hour, the others for "
-            f"{service.brief_age} s; then the origin is asked with their ETag",
+            f"{service.brief_age} s; then the origin is asked whether the copy is still right",
         )
-        memory = f"{report.memory:,} entries" if isinstance(report.memory, int) else report.memory
-        grid.add_row("cache", f"memory {memory}, disk {_size(report.disk)} in {directory}")
-        grid.add_row("workers", f"{report.workers} threads; every value read is checked")
-        self._console.print(grid)
+        self._note("cache", f"memory {memory}; disk {_size(report.disk)} in {directory}")
+        self._note("workers", f"{report.workers} threads; every value read is checked")
         self._console.print()
+
+    def _note(self, label: str, text: str) -> None:
+        lines = textwrap.wrap(text, self._console.width - 11)
+        for number, line in enumerate(lines):
+            self._console.print(f"{'' if number else label:<10} {line}", markup=False)
 
     @contextmanager
     def progress(self, title: str, requests: int) -> Iterator[Callable[[int], None]]:
@@ -76,46 +90,48 @@ class Screen:
         """Show what came of the runs, side by side."""
         self._console.print()
         self._console.print(_results(report.runs))
+        self._console.print()
         self._console.print(_restart(report.runs))
-        for line in _reading(report.runs):
-            self._console.print(line, soft_wrap=False)
+        self._console.print()
+        for line in _reading(report):
+            self._console.print(textwrap.fill(line, self._console.width), markup=False)
 
 
 def _results(runs: list[Column]) -> Table:
-    table = _table("", *(column.title for column in runs))
+    table = _table("", runs)
 
-    def row(name: str, cell: Callable[[Column], str], *, section: bool = False) -> None:
+    def row(name: str, cell: Callable[[Column], str]) -> None:
         cells = [cell(column) for column in runs]
-        if any(text not in ("0", "-") for text in cells):
-            table.add_row(name, *cells, end_section=section)
+        if any(text not in ("0", "") for text in cells):
+            table.add_row(name, *cells)
 
     def outcome(kind: str) -> Callable[[Column], str]:
         return lambda column: f"{column.result.outcomes[kind]:,}"
 
-    def per_request(number: Callable[[Column], float], form: str) -> Callable[[Column], str]:
-        return lambda column: format(number(column) / column.result.requests, form)
+    def latency(tier: str, share: str) -> Callable[[Column], str]:
+        def cell(column: Column) -> str:
+            found = column.result.latency.get(tier)
+            return "" if found is None else _time(getattr(found, share))
+
+        return cell
 
     row("requests", lambda column: f"{column.result.requests:,}")
-    row("  hit in memory", outcome("memory"))
-    row("  hit on disk", outcome("disk"))
-    row("  renewed by the origin (304)", outcome("renewed"))
-    row("  loaded from the origin", outcome("loaded"))
-    row("  shared another's load", outcome("shared"))
-    row("  failed or wrong", outcome("failed"), section=True)
-    row("hit ratio", per_request(_hits, ".1%"))
+    for kind, name in KINDS.items():
+        row(f"  {name}", outcome(kind))
+    row("hit ratio", lambda column: f"{_hits(column) / column.result.requests:.1%}")
+    table.add_row()
     row("origin calls", lambda column: f"{column.served.requests:,}")
-    row("  per request", per_request(lambda column: column.served.requests, ".3f"))
+    row("  per request", lambda column: f"{column.served.requests / column.result.requests:.3f}")
     row("  refused with 429", lambda column: f"{column.served.limited:,}")
     row("values over the wire", lambda column: _size(column.served.bytes))
-    row(
-        "  per request",
-        per_request(lambda column: column.served.bytes, ",.0f"),
-        section=True,
-    )
+    row("  per request", lambda column: _size(column.served.bytes / column.result.requests))
     for tier in ("memory", "disk", "origin", "all"):
-        row(f"p50 / p95 / p99 {tier}", lambda column, tier=tier: _latency(column, tier))  # type: ignore[misc]
-    table.add_section()
-    row("wall time", lambda column: f"{column.result.seconds:.1f} s")
+        table.add_row()
+        row(f"latency, {tier}: p50", latency(tier, "p50"))
+        row("  p95", latency(tier, "p95"))
+        row("  p99", latency(tier, "p99"))
+    table.add_row()
+    row("wall time", lambda column: _time(column.result.seconds))
     row("requests/s", lambda column: f"{column.result.requests / column.result.seconds:,.0f}")
     return table
 
@@ -123,45 +139,41 @@ def _results(runs: list[Column]) -> Table:
 def _restart(runs: list[Column]) -> Table:
     hybrid = [column for column in runs if column.result.contender == "hybrid"]
     count = sum(hybrid[0].result.first.values())
-    table = _table(f"the first {count:,} requests", *(column.title for column in hybrid))
-    for kind, name in (
-        ("memory", "hit in memory"),
-        ("disk", "hit on disk"),
-        ("renewed", "renewed by the origin (304)"),
-        ("loaded", "loaded from the origin"),
-    ):
-        table.add_row(f"  {name}", *(f"{column.result.first[kind]:,}" for column in hybrid))
+    table = _table(f"the first {count:,} requests", hybrid)
+    for kind, name in KINDS.items():
+        counts = [column.result.first[kind] for column in hybrid]
+        if any(counts):
+            table.add_row(f"  {name}", *(f"{count:,}" for count in counts))
     return table
 
 
-def _reading(runs: list[Column]) -> Iterator[str]:
-    read = sum(column.result.requests for column in runs)
-    bad = sum(column.result.outcomes["failed"] for column in runs)
-    yield f"{read:,} values read and compared with what the origin holds; {bad:,} failed or wrong."
-    yield "The warm run is a fresh process over the disk tier that the cold run left behind."
-    if len(runs) > 2:
+def _reading(report: Report) -> Iterator[str]:
+    cold, warm, *others = report.runs
+    read = sum(column.result.requests for column in report.runs)
+    bad = sum(column.result.outcomes["failed"] for column in report.runs)
+    yield f"{read:,} values were read and compared with the origin's: {bad:,} failed or wrong."
+    yield (
+        f"{warm.title} is a fresh process over the disk tier that {cold.title} left behind: "
+        f"{cold.served.requests:,} calls to the origin became {warm.served.requests:,}, and "
+        f"{_size(cold.served.bytes)} of values became {_size(warm.served.bytes)}."
+    )
+    if others:
         yield (
-            f"{runs[2].title} holds as many entries in memory and never lets them expire; "
-            f"the run without a cache is shorter: compare what is told per request."
+            f"{others[0].title} holds as much in memory, and what it holds never expires. The run "
+            "without a cache is shorter: compare what is told per request."
         )
 
 
-def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for number, title in enumerate(titles):
-        table.add_column(title, justify="right" if number else "left", no_wrap=True)
+def _table(title: str, columns: list[Column]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 0, 0, 3))
+    table.add_column(title, min_width=27, no_wrap=True)
+    for column in columns:
+        table.add_column(column.title.replace(", ", "\n"), justify="right", min_width=9)
     return table
 
 
 def _hits(column: Column) -> int:
     return column.result.outcomes["memory"] + column.result.outcomes["disk"]
-
-
-def _latency(column: Column, tier: str) -> str:
-    latency = column.result.latency.get(tier)
-    if latency is None:
-        return "-"
-    return " / ".join(_time(share) for share in (latency.p50, latency.p95, latency.p99))
 
 
 def _time(duration: float) -> str:

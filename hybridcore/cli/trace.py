@@ -6,13 +6,13 @@ import csv
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from itertools import islice
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hybridcore.cli import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 SHIPPED = "mooncake_conv.npz"
 
