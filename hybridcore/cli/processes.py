@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from hybridcore.cli.demo_origin import Service
 
+START = "import sys; sys.path = [p for p in sys.path if p]; from {0} import main; main()"
+"""What a process runs; unlike with ``-m``, a package in the current directory is not taken."""
+
 PATIENCE = 10
 """Seconds that a process has to end by itself."""
 
@@ -54,12 +57,12 @@ def run_apart(job: Job, progress: Callable[[int], object]) -> Result:
 
 @contextmanager
 def _started(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a module; when done with it, end its standard input, which ends the process.
+    """Start a module's main; when done with it, end its standard input, which ends the process.
 
     In a session of its own it hears no Ctrl-C: this process does, and then ends it.
     """
     process = subprocess.Popen(  # noqa: S603  # this very interpreter and our own modules
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-c", START.format(module), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,7 +1,7 @@
 """One run of a replay, in a process of its own: a trace through one way of caching, measured.
 
-``python -m hybridcore.cli.run`` reads a `Job` as a line of JSON, prints ``{"left": N}`` lines
-while it works and a `Result` at the end, and gives up when its standard input ends.
+Its process reads a `Job` as a line of JSON, prints ``{"left": N}`` lines while it works and a
+`Result` at the end, and gives up when its standard input ends.
 """
 
 from __future__ import annotations
@@ -264,7 +264,3 @@ def _stop_with_stdin() -> None:
     while os.read(0, 4096):  # not sys.stdin: a thread that holds its lock breaks the way out
         pass
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -153,14 +153,14 @@ def _reading(report: Report) -> Iterator[str]:
     bad = sum(column.result.outcomes["failed"] for column in report.runs)
     yield f"{read:,} values were read and compared with the origin's: {bad:,} failed or wrong."
     yield (
-        f"{warm.title} is a fresh process over the disk tier that {cold.title} left behind: "
+        "The warm run is a fresh process over the disk tier that the cold run left behind: "
         f"{cold.served.requests:,} calls to the origin became {warm.served.requests:,}, and "
         f"{_size(cold.served.bytes)} of values became {_size(warm.served.bytes)}."
     )
     if others:
         yield (
             f"{others[0].title} holds as much in memory, and what it holds never expires. The run "
-            "without a cache is shorter: compare what is told per request."
+            "without a cache is shorter, so compare what is told per request."
         )
 
 
