@@ -64,8 +64,9 @@ def _from_numpy(path: Path, requests: int) -> tuple[list[str], bool]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            keys: Any = arrays["keys"][:requests] if "keys" in arrays else None
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            keys: Any = found["keys"][:requests] if "keys" in getattr(found, "files", ()) else None
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
         raise TraceError(f"the trace {path} is no .npz file: {error}") from error
     if keys is None or keys.ndim != 1 or keys.dtype.kind not in "iuU":

@@ -106,6 +106,7 @@ def test_stops_when_told(ending):
             process.send_signal(signal.SIGTERM)
         else:
             process.stdin.close()
+            process.stdin = None
         process.wait(10)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=10)

@@ -79,13 +79,13 @@ def test_size_in_bytes_and_rate_limit(tmp_path):
     numbers = tmp_path / "numbers.json"
     trace = trace_of(tmp_path / "t.csv", [number % 40 for number in range(80)])
     done = hybridcore(
-        "replay", trace, "--memory", "1MiB", "--rate-limit", 30, "--json", numbers, *QUICK
+        "replay", trace, "--memory", "1MiB", "--rate-limit", 60, "--json", numbers, *QUICK
     )
     assert done.returncode == 0, done.stderr
     runs = json.loads(numbers.read_bytes())["runs"]
     assert [run["title"] for run in runs][2] == "memory alone"
     assert runs[2]["result"]["outcomes"]["memory"] + runs[2]["result"]["outcomes"]["loaded"] == 80
-    assert runs[0]["served"]["limited"] > 0
+    assert sum(run["served"]["limited"] for run in runs) > 0
     assert "refused with 429" in done.stdout
 
 
