@@ -162,8 +162,7 @@ cdef class MemoryStore:
         return find_fresh(self, key) >= 0
 
     def __len__(self):
-        if self.table.wheel != NULL:
-            expire(self, NIL)
+        expire(self)
         return self.table.count
 
     def __iter__(self):
@@ -312,8 +311,7 @@ cdef class MemoryStore:
             KeyError: the cache is empty.
         """
         cdef Removals removals
-        if self.table.wheel != NULL:
-            expire(self, NIL)
+        expire(self)
         cdef uint32_t i = policy_victim(&self.table.policy, self.table.entries)
         if i == NIL:
             raise KeyError(f"popitem(): {type(self).__name__} is empty") from None
@@ -360,7 +358,7 @@ cdef class MemoryStore:
 
     def expire(self):
         """Remove the expired entries and return how many there were."""
-        return expire(self, NIL) if self.table.wheel != NULL else 0
+        return expire(self)
 
     def resize_to(self, limit, /):
         """Set a new bound and evict down to it."""
@@ -400,8 +398,7 @@ cdef class MemoryStore:
         cdef list rows = []
         cdef int64_t now
         cdef Extra* extra
-        if self.table.wheel != NULL:
-            expire(self, NIL)
+        expire(self)
         now = clock(self)
         cdef uint64_t version = self.table.version
         cdef uint32_t i = policy_victim(&self.table.policy, self.table.entries)
@@ -569,14 +566,16 @@ cdef void notify(object listener, Removal* removal) noexcept:
     listener(<object> removal.key, <object> removal.value, CAUSES[removal.cause])
 
 
-cdef int expire(MemoryStore store, uint32_t most) except -1:
-    """Remove what has expired, ``most`` entries at most; returns how many."""
+cdef int expire(MemoryStore store) except -1:
+    """Remove what has expired; returns how many entries."""
     cdef Removals removals
     cdef uint32_t count
-    cdef int64_t now = clock(store)
+    cdef int64_t now = clock(store) if store.table.wheel != NULL else 0
+    if store.table.wheel == NULL:       # also when the timer cleared the cache
+        return 0
     removals_init(&removals)
     wheel_advance(store.table.wheel, store.table.extras, now)
-    take_due(store, most, &removals)
+    take_due(store, NIL, &removals)
     count = removals.count
     release(store, &removals)
     return count
@@ -785,7 +784,7 @@ cdef class StoreIterator:
 
     def __cinit__(self, MemoryStore store not None, int what):
         if store.table.wheel != NULL:
-            expire(store, NIL)
+            expire(store)
             self.now = clock(store)
         self.store = store
         self.version = store.table.version
