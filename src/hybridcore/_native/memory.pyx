@@ -315,11 +315,13 @@ cdef class MemoryStore:
         cdef uint32_t i = policy_victim(&self.table.policy, self.table.entries)
         if i == NIL:
             raise KeyError(f"popitem(): {type(self).__name__} is empty") from None
-        item = (<object> self.table.entries[i].key, <object> self.table.entries[i].value)
+        # A new tuple may run the garbage collector, and that any code: after the entry is out.
+        key = <object> self.table.entries[i].key
+        value = <object> self.table.entries[i].value
         removals_init(&removals)
         take_out(self, i, EXPLICIT, &removals)
         release(self, &removals)
-        return item
+        return key, value
 
     def clear(self):
         """Remove every entry."""
@@ -808,9 +810,11 @@ cdef class StoreIterator:
                 continue
             if self.what == KEYS:
                 return <object> table.entries[i].key
+            value = <object> table.entries[i].value
             if self.what == VALUES:
-                return <object> table.entries[i].value
-            return <object> table.entries[i].key, <object> table.entries[i].value
+                return value
+            key = <object> table.entries[i].key     # held before a new tuple runs the collector
+            return key, value
         raise StopIteration
 
     def __length_hint__(self):
