@@ -39,7 +39,7 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
     Args:
         maxsize: how many entries, or their total size when ``getsizeof`` is given. A str such as
             "256MiB" without ``getsizeof`` bounds the memory taken, as `footprint_of` estimates it
-            for keys and values. None or infinity: unbounded.
+            for keys and values. None or infinity: unbounded, or a total size of 2**63 - 1.
         getsizeof: the size of a value, an int of at least 0; overriding the method does the same.
         ttl: seconds, or a str such as "5m", that an entry stays unless `put` says otherwise.
         timer: a clock in seconds. The default one is monotonic and ticks every few milliseconds.

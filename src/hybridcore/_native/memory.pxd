@@ -16,7 +16,7 @@ cdef class MemoryStore:
     cdef object timer               # callable in seconds, None: the native coarse clock
     cdef object listener            # on_evict(key, value, cause) or None
     cdef int64_t limit              # maxsize; NO_LIMIT when unbounded
-    cdef int64_t size               # currsize
+    cdef uint64_t size              # currsize; unsigned: limit plus one entry always fits
     cdef int64_t ttl                # ns given to entries that bring none, 0: none
     cdef bint estimates             # sizes by footprint
     cdef uint64_t hits, misses, insertions, updates

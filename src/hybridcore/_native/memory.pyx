@@ -592,7 +592,7 @@ cdef void take_due(MemoryStore store, uint32_t most, Removals* removals) noexcep
 cdef void evict_down(MemoryStore store, Removals* removals) noexcept:
     """Evict until the bound holds."""
     cdef uint32_t i
-    while store.size > store.limit:
+    while store.size > <uint64_t> store.limit:
         i = policy_victim(&store.table.policy, store.table.entries)
         if i == NIL or not take_out(store, i, SIZE, removals):
             break
@@ -682,7 +682,7 @@ cdef int store_put(
             if now >> TICK_BITS > store.table.wheel.tick:
                 wheel_advance(store.table.wheel, store.table.extras, now)
             take_due(store, EXPIRE_PER_WRITE, &removals)
-    if store.size > store.limit:
+    if store.size > <uint64_t> store.limit:
         evict_down(store, &removals)
     release(store, &removals)
     return 0
@@ -833,7 +833,7 @@ cdef int check_store(MemoryStore store) except -1:
     cdef Table* table = &store.table
     cdef uint32_t i, position
     cdef uint32_t seen = 0
-    cdef int64_t total = 0
+    cdef uint64_t total = 0
     expect((<uint64_t> table.count) * 3 <= (<uint64_t> table.mask + 1) * 2, "slots are too full")
     for position in range(table.mask + 1):
         i = table.slots[position].entry
@@ -852,7 +852,10 @@ cdef int check_store(MemoryStore store) except -1:
         )
         total += table.extras[i].size if table.extras != NULL else 1
     expect(total == store.size, f"currsize is {store.size}, the entries add up to {total}")
-    expect(store.size <= store.limit, f"currsize {store.size} exceeds maxsize {store.limit}")
+    expect(
+        store.size <= <uint64_t> store.limit,
+        f"currsize {store.size} exceeds maxsize {store.limit}",
+    )
     check_policy(table)
     if table.wheel != NULL:
         check_wheel(table)
