@@ -613,7 +613,7 @@ cdef void schedule(
         if extra.deadline == 0:     # 0 means none, and a clock may well start below it
             extra.deadline = 1
         extra.until = extra.deadline + min(stale, INT64_MAX - max(extra.deadline, 0))
-        wheel_add(store.table.wheel, store.table.extras, i)
+        wheel_add(store.table.wheel, store.table.extras, i, now)
 
 
 cdef int store_put(
@@ -679,7 +679,7 @@ cdef int store_put(
             Py_INCREF(<object> note)
         schedule(store, <uint32_t> i, now, ttl, stale)
         if store.table.wheel != NULL:
-            if now >> TICK_BITS > store.table.wheel.tick:
+            if now >> TICK_BITS != store.table.wheel.tick:
                 wheel_advance(store.table.wheel, store.table.extras, now)
             take_due(store, EXPIRE_PER_WRITE, &removals)
     if store.size > <uint64_t> store.limit:

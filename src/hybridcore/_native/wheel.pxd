@@ -44,11 +44,14 @@ cdef inline void wheel_link(
     wheel.heads[bucket] = i
 
 
-cdef inline void wheel_add(Wheel* wheel, Extra* extras, uint32_t i) noexcept nogil:
-    """Schedule the entry for its ``until``."""
+cdef inline void wheel_add(Wheel* wheel, Extra* extras, uint32_t i, int64_t now) noexcept nogil:
+    """Schedule the entry for its ``until``; one whose time has come joins DUE."""
     cdef int64_t tick = max(extras[i].until >> TICK_BITS, wheel.tick)
     cdef int64_t ahead = tick - wheel.tick
     cdef int ring = 0
+    if extras[i].until <= now:
+        wheel_link(wheel, extras, i, DUE)
+        return
     while ring < RINGS - 1 and ahead >> (RING_BITS * (ring + 1)):
         ring += 1
     wheel_link(wheel, extras, i, <uint16_t> (
@@ -85,27 +88,44 @@ cdef inline void wheel_moved(Wheel* wheel, Extra* extras, uint32_t i) noexcept n
 cdef inline void wheel_empty(
     Wheel* wheel, Extra* extras, int bucket, int64_t now
 ) noexcept nogil:
-    """Empty one bucket: what is due joins DUE, the rest is scheduled anew."""
+    """Empty one bucket, scheduling its entries anew."""
     cdef uint32_t i = wheel.heads[bucket]
     cdef uint32_t after
     wheel.heads[bucket] = NIL
     while i != NIL:
         after = extras[i].timer_next
-        if extras[i].until <= now:
-            wheel_link(wheel, extras, i, DUE)
-        else:
-            wheel_add(wheel, extras, i)
+        wheel_add(wheel, extras, i, now)
         i = after
 
 
+cdef inline void wheel_rewind(Wheel* wheel, Extra* extras, int64_t now) noexcept nogil:
+    """Go back to ``now``. O(entries): a clock may be set back, but not every day."""
+    cdef Wheel old = wheel[0]
+    cdef uint32_t i, after
+    cdef int bucket
+    wheel_clear(wheel, now)
+    for bucket in range(DUE + 1):
+        i = old.heads[bucket]
+        while i != NIL:
+            after = extras[i].timer_next
+            wheel_add(wheel, extras, i, now)
+            i = after
+
+
 cdef inline void wheel_advance(Wheel* wheel, Extra* extras, int64_t now) noexcept nogil:
-    """Move to ``now``; entries that are due go to DUE. A clock that steps back moves nothing."""
+    """Move to ``now``; entries that are due go to DUE.
+
+    Threads may read a clock in one order and arrive here in another, so a step back by less than
+    a turn of ring 0 is none: it only looks for what is due in the bucket of the last tick.
+    """
     cdef int64_t before = wheel.tick
     cdef int64_t tick = now >> TICK_BITS
     cdef int64_t first, last, position
     cdef int ring
-    if tick < before:
+    if tick <= before - RING_SIZE:
+        wheel_rewind(wheel, extras, now)
         return
+    tick = max(tick, before)
     wheel.tick = tick
     for ring in range(RINGS - 1, 0, -1):
         last = tick >> (RING_BITS * ring)
