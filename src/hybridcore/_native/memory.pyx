@@ -66,7 +66,7 @@ cdef int64_t read_timer(object timer) except? -1:
 
 
 cdef int64_t ttl_to_ns(object ttl) except -1:
-    """A ttl argument: nanoseconds, 0 for no expiry, at least 1 otherwise."""
+    """A ttl argument: nanoseconds, 0 for no expiry, 1 for a ttl of 0."""
     cdef double value
     if type(ttl) is float or type(ttl) is int:
         value = ttl
@@ -230,7 +230,8 @@ cdef class MemoryStore:
         """Store a value.
 
         Args:
-            ttl: seconds or a str such as "5m"; None: the cache's own; math.inf: no expiry.
+            ttl: seconds or a str such as "5m"; None: the cache's own; math.inf: no expiry; 0:
+                expired at once.
             size: what the entry counts against ``maxsize``; None: ask ``getsizeof``.
             cost: of loading the value again, relative to 1.
             importance: to the application, relative to 1.
@@ -609,9 +610,9 @@ cdef void schedule(
     extra.deadline = 0
     extra.until = 0
     if ttl > 0:
-        extra.deadline = now + min(ttl, INT64_MAX - max(now, 0))
-        if extra.deadline == 0:     # 0 means none, and a clock may well start below it
-            extra.deadline = 1
+        extra.deadline = now + min(ttl if ttl > 1 else 0, INT64_MAX - max(now, 0))
+        if extra.deadline == 0:     # 0 means none, and a clock may well start at or below it
+            extra.deadline = -1
         extra.until = extra.deadline + min(stale, INT64_MAX - max(extra.deadline, 0))
         wheel_add(store.table.wheel, store.table.extras, i, now)
 
