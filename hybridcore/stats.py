@@ -10,7 +10,8 @@ class CacheStats:
     """What a memory tier counted since it was made.
 
     ``[]``, ``get``, ``setdefault`` and ``get_many`` count a hit or a miss; ``in``, ``peek``,
-    iteration and writes do not. An expired entry is a miss.
+    iteration and writes do not. An expired entry is a miss, and storing its key again is an
+    insertion, not an update.
     """
 
     hits: int

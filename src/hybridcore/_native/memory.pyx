@@ -267,9 +267,9 @@ cdef class MemoryStore:
         value = <object> self.table.entries[i].value
         if self.table.extras == NULL:
             return value, None, None
-        extra = &self.table.extras[i]
-        if extra.deadline and extra.until <= now:
+        if has_ended(self, i, now):
             return None
+        extra = &self.table.extras[i]
         return (
             value,
             (extra.deadline - now) / 1e9 if extra.deadline else None,
@@ -366,7 +366,9 @@ cdef class MemoryStore:
     def resize_to(self, limit, /):
         """Set a new bound and evict down to it."""
         cdef Removals removals
-        self.limit = NO_LIMIT if limit is None else limit
+        cdef int64_t bound = NO_LIMIT if limit is None else limit
+        expire(self)
+        self.limit = bound
         removals_init(&removals)
         evict_down(self, &removals)
         release(self, &removals)
@@ -494,6 +496,14 @@ cdef int64_t find_fresh(MemoryStore store, object key) except -2:
     return i
 
 
+cdef bint has_ended(MemoryStore store, int64_t i, int64_t now) noexcept:
+    """Whether the entry is past its ttl and the time it was to be kept stale."""
+    return (
+        store.table.extras != NULL and store.table.extras[i].deadline != 0
+        and store.table.extras[i].until <= now
+    )
+
+
 cdef int check_weight(str name, double value) except -1:
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} is expected to be a number of at least 0, got {value}")
@@ -591,11 +601,16 @@ cdef void take_due(MemoryStore store, uint32_t most, Removals* removals) noexcep
 
 
 cdef void evict_down(MemoryStore store, Removals* removals) noexcept:
-    """Evict until the bound holds."""
+    """Evict until the bound holds; what is known to have expired goes first."""
     cdef uint32_t i
+    cdef int cause
     while store.size > <uint64_t> store.limit:
-        i = policy_victim(&store.table.policy, store.table.entries)
-        if i == NIL or not take_out(store, i, SIZE, removals):
+        cause = EXPIRED
+        i = store.table.wheel.heads[DUE] if store.table.wheel != NULL else NIL
+        if i == NIL:
+            cause = SIZE
+            i = policy_victim(&store.table.policy, store.table.entries)
+        if i == NIL or not take_out(store, i, cause, removals):
             break
 
 
@@ -657,7 +672,7 @@ cdef int store_put(
         replaced = removals_next(&removals)
         replaced.value = store.table.entries[i].value
         replaced.note = NULL
-        replaced.cause = REPLACED
+        replaced.cause = EXPIRED if has_ended(store, i, now) else REPLACED
         replaced.key = NULL
         if store.listener is not None:
             replaced.key = store.table.entries[i].key
@@ -665,8 +680,9 @@ cdef int store_put(
         Py_INCREF(value)
         store.table.entries[i].value = <PyObject*> value
         policy_touch(&store.table.policy, store.table.entries, <uint32_t> i)
-        store.updates += 1
-        store.removals[REPLACED] += 1
+        store.insertions += replaced.cause == EXPIRED
+        store.updates += replaced.cause == REPLACED
+        store.removals[replaced.cause] += 1
         store.size += size - (store.table.extras[i].size if store.table.extras != NULL else 1)
         if store.table.extras != NULL:
             replaced.note = store.table.extras[i].note
