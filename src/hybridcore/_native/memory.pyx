@@ -206,6 +206,7 @@ cdef class MemoryStore:
     def coldest(self, Py_ssize_t n=1, /):
         """Return up to ``n`` keys, the next to be evicted first."""
         cdef list keys = []
+        expire(self)
         cdef uint32_t i = policy_victim(&self.table.policy, self.table.entries)
         while i != NIL and len(keys) < n:
             keys.append(<object> self.table.entries[i].key)
@@ -215,6 +216,7 @@ cdef class MemoryStore:
     def hottest(self, Py_ssize_t n=1, /):
         """Return up to ``n`` keys, the last to be evicted first."""
         cdef list keys = []
+        expire(self)
         cdef uint32_t i = policy_hottest(&self.table.policy)
         while i != NIL and len(keys) < n:
             keys.append(<object> self.table.entries[i].key)
