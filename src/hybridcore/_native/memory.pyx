@@ -133,17 +133,21 @@ cdef class MemoryStore:
         return GenericAlias(cls, parameters)
 
     def __init__(self, limit, sizer, ttl, timer, listener, estimates, /):
-        if self.table.count:
-            self.clear()
-        self.limit = NO_LIMIT if limit is None else limit
+        cdef int64_t bound = NO_LIMIT if limit is None else limit
+        cdef int64_t ttl_ns = 0 if ttl is None else ttl_to_ns(ttl)
+        former = self.listener
+        self.limit = bound
         self.sizer = sizer
-        self.ttl = 0 if ttl is None else ttl_to_ns(ttl)
+        self.ttl = ttl_ns
         self.timer = timer
         self.listener = listener
         self.estimates = estimates
+        if self.table.count:        # a second call starts anew
+            self.removals[EXPLICIT] += self.table.count
+            release_all(self, former)
 
     def __dealloc__(self):
-        release_all(self)
+        release_all(self, None)
         table_free(&self.table)
 
     # -- reading ----------------------------------------------------------------------------
@@ -328,17 +332,8 @@ cdef class MemoryStore:
 
     def clear(self):
         """Remove every entry."""
-        cdef Removals removals
-        cdef uint32_t i
-        if self.listener is None:
-            self.removals[EXPLICIT] += self.table.count
-            release_all(self)
-            return
-        removals_init(&removals)
-        while self.table.count:
-            if not take_out(self, self.table.count - 1, EXPLICIT, &removals):
-                break
-        release(self, &removals)
+        self.removals[EXPLICIT] += self.table.count
+        release_all(self, self.listener)
 
     def touch(self, key, ttl=None, /):
         """Make the entry the hottest and renew its expiry; return whether it was there.
@@ -567,7 +562,7 @@ cdef int release(MemoryStore store, Removals* removals) except -1:
     for i in range(removals.count):
         removal = removal_at(removals, i)
         if listener != <PyObject*> None and removal.key != NULL:
-            notify(<object> listener, removal)
+            notify(<object> listener, removal.key, removal.value, removal.cause)
         Py_XDECREF(removal.key)
         Py_XDECREF(removal.value)
         Py_XDECREF(removal.note)
@@ -576,9 +571,9 @@ cdef int release(MemoryStore store, Removals* removals) except -1:
     return 0
 
 
-cdef void notify(object listener, Removal* removal) noexcept:
+cdef void notify(object listener, PyObject* key, PyObject* value, int cause) noexcept:
     """Call the listener; what it raises goes to sys.unraisablehook."""
-    listener(<object> removal.key, <object> removal.value, CAUSES[removal.cause])
+    listener(<object> key, <object> value, CAUSES[cause])
 
 
 cdef int expire(MemoryStore store) except -1:
@@ -721,8 +716,8 @@ cdef object remove(MemoryStore store, int64_t i):
 
 # -- the garbage collector ------------------------------------------------------------------
 
-cdef void release_all(MemoryStore store) noexcept:
-    """Empty the table without telling anybody."""
+cdef void release_all(MemoryStore store, object listener) noexcept:
+    """Empty the table, then tell the listener, if any, and let the entries go."""
     cdef Table old = store.table
     cdef uint32_t i
     memset(&store.table, 0, sizeof(Table))
@@ -734,6 +729,8 @@ cdef void release_all(MemoryStore store) noexcept:
     store.table.version = old.version + 1
     store.size = 0
     for i in range(old.count):
+        if listener is not None:
+            notify(listener, old.entries[i].key, old.entries[i].value, EXPLICIT)
         Py_XDECREF(old.entries[i].key)
         Py_XDECREF(old.entries[i].value)
         if old.extras != NULL:
@@ -768,7 +765,7 @@ cdef int store_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
 
 cdef int store_clear(PyObject* self) noexcept:
     if (<MemoryStore> self).table.count:
-        release_all(<MemoryStore> self)
+        release_all(<MemoryStore> self, None)
     return clear_members(self)
 
 
