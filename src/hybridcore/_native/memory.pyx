@@ -814,7 +814,7 @@ cdef class StoreIterator:
     def __next__(self):
         cdef Table* table = &self.store.table
         cdef uint32_t i
-        if self.version != table.version:
+        if self.version != table.version and self.position != NIL:
             raise RuntimeError(f"{type(self.store).__name__} changed size during iteration")
         while self.position < table.count:
             i = self.position
@@ -831,6 +831,7 @@ cdef class StoreIterator:
                 return value
             key = <object> table.entries[i].key     # held before a new tuple runs the collector
             return key, value
+        self.position = NIL         # the end stays the end, whatever comes into the cache later
         raise StopIteration
 
     def __length_hint__(self):
