@@ -44,25 +44,23 @@ cdef enum:
     REPLACED = 3
 
 cdef int64_t NO_LIMIT = INT64_MAX
+cdef double MAX_SECONDS = 4.6e9     # on a clock, 146 years: half of what fits in nanoseconds
 cdef tuple CAUSES = (
     EvictionCause.SIZE, EvictionCause.EXPIRED, EvictionCause.EXPLICIT, EvictionCause.REPLACED,
 )
 cdef object MISSING = object()
 
 
-cdef int64_t to_ns(double value) except? -1:
-    """Seconds as nanoseconds, far ends clamped."""
-    if value != value:
-        raise ValueError("expected a time in seconds, got nan")
-    if value >= 9.2e9:
-        return INT64_MAX
-    if value <= -9.2e9:
-        return -INT64_MAX
+cdef int64_t to_ns(double value) noexcept:
+    """Seconds as nanoseconds."""
     return <int64_t> (value * 1e9 + (0.5 if value >= 0 else -0.5))
 
 
 cdef int64_t read_timer(object timer) except? -1:
-    return to_ns(timer())
+    cdef double value = timer()
+    if not -MAX_SECONDS < value < MAX_SECONDS:
+        raise ValueError(f"timer is expected to return seconds, less than 146 years, got {value!r}")
+    return to_ns(value)
 
 
 cdef int64_t ttl_to_ns(object ttl) except -1:
@@ -76,7 +74,12 @@ cdef int64_t ttl_to_ns(object ttl) except -1:
         value = seconds(ttl)
     if value == math.inf:
         return 0
-    return max(to_ns(value), 1)
+    return max(span_to_ns(value), 1)
+
+
+cdef int64_t span_to_ns(double value) noexcept:
+    """A span of time in nanoseconds, what lasts longer than any clock clamped."""
+    return INT64_MAX if value >= 2 * MAX_SECONDS else to_ns(value)
 
 
 cdef struct Removal:
@@ -256,7 +259,7 @@ cdef class MemoryStore:
     def hold(self, key, value, note, ttl, stale, double cost=1.0, /):
         """Store a value that stays for ``stale`` seconds after its ``ttl``, for `held`."""
         store_put(
-            self, key, value, -1, 0 if ttl is None else ttl_to_ns(ttl), to_ns(stale), cost, 1.0,
+            self, key, value, -1, 0 if ttl is None else ttl_to_ns(ttl), span_to_ns(stale), cost, 1.0,
             NULL if note is None else <PyObject*> note,
         )
 
