@@ -4,8 +4,10 @@ import math
 from types import GenericAlias
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.float cimport FLT_MAX
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -505,8 +507,8 @@ cdef bint has_ended(MemoryStore store, int64_t i, int64_t now) noexcept:
 
 
 cdef int check_weight(str name, double value) except -1:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} is expected to be a number of at least 0, got {value}")
+    if not 0 <= value <= FLT_MAX:
+        raise ValueError(f"{name} is expected to be a number from 0 to 3.4e38, got {value}")
     return 0
 
 
@@ -514,7 +516,7 @@ cdef int64_t checked_size(object size) except -1:
     """A size that came from outside."""
     cdef int64_t value
     try:
-        value = size
+        value = PyNumber_Index(size)
     except (TypeError, OverflowError):
         raise TypeError(
             f"the size of an entry is expected to be an int below 2**63, got {size!r}"
