@@ -7,23 +7,25 @@ cdef enum:
     MAX_OBJECTS = 4096      # objects that are looked at
     SAMPLE = 256            # items of one container that are looked at
 
+cdef double MAX_FOOTPRINT = 2.0 ** 60
 cdef object _getsizeof = sys.getsizeof
 
 
-cdef Py_ssize_t _sampled(object items, Py_ssize_t count, int depth, int* budget) except -1:
+cdef double _sampled(object items, Py_ssize_t count, int depth, int* budget) except -1:
     """Footprint of the items, the first SAMPLE of them standing for the rest."""
-    cdef Py_ssize_t total = 0
+    cdef double total = 0
     cdef Py_ssize_t seen = 0
     for item in items:
         total += _measure(item, depth, budget)
         seen += 1
         if seen == SAMPLE or budget[0] <= 0:
-            return total * count // seen
+            return total * count / seen
     return total
 
 
-cdef Py_ssize_t _measure(object obj, int depth, int* budget) except -1:
-    cdef Py_ssize_t size = _getsizeof(obj)
+cdef double _measure(object obj, int depth, int* budget) except -1:
+    # In floating point, because sizes that objects claim may add up to anything.
+    cdef double size = _getsizeof(obj)
     budget[0] -= 1
     kind = type(obj)
     if kind is str or kind is bytes or kind is int or kind is float or kind is bool or obj is None:
@@ -35,8 +37,10 @@ cdef Py_ssize_t _measure(object obj, int depth, int* budget) except -1:
         return size + _sampled(obj.values(), len(obj), depth + 1, budget)
     if isinstance(obj, (list, tuple, set, frozenset)):
         return size + _sampled(obj, len(obj), depth + 1, budget)
-    if getattr(obj, "base", None) is not None and hasattr(obj, "nbytes"):
-        return size + obj.nbytes            # a NumPy view keeps its data elsewhere
+    if getattr(obj, "base", None) is not None:
+        viewed = getattr(obj, "nbytes", None)   # a NumPy view keeps its data elsewhere
+        if isinstance(viewed, int) and viewed >= 0:
+            return size + <double> viewed
     fields = getattr(obj, "__dict__", None)
     if isinstance(fields, dict):
         size += _measure(fields, depth + 1, budget)
@@ -45,7 +49,7 @@ cdef Py_ssize_t _measure(object obj, int depth, int* budget) except -1:
 
 cdef Py_ssize_t footprint(object obj) except -1:
     cdef int budget = MAX_OBJECTS
-    return _measure(obj, 0, &budget)
+    return <Py_ssize_t> min(_measure(obj, 0, &budget), MAX_FOOTPRINT)
 
 
 def footprint_of(obj, /):
