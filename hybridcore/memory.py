@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 
+_ABSENT = object()
+
 
 class Cache(MemoryStore[K, V], MutableMapping[K, V]):
     """A bounded mapping that evicts the least recently used entries.
@@ -94,7 +96,8 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
 
     def stats(self) -> CacheStats:
         """Return a snapshot of the counters."""
-        return CacheStats(*self.counters(), len(self), self.currsize, self.maxsize)
+        entries = len(self)  # counts what has expired, so before the counters are read
+        return CacheStats(*self.counters(), entries, self.currsize, self.maxsize)
 
     def values(self) -> ValuesView[V]:
         """A view of the values; looking at it moves no entry and counts no lookup."""
@@ -139,12 +142,21 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
 class _Values(ValuesView[V]):
     _mapping: Cache[Any, V]
 
+    def __contains__(self, value: object) -> bool:
+        return any(found is value or found == value for found in self)
+
     def __iter__(self) -> Iterator[V]:
         return self._mapping.iterate(1)
 
 
 class _Items(ItemsView[K, V]):
     _mapping: Cache[K, V]
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        found = self._mapping.peek(item[0], _ABSENT)
+        return found is item[1] or (found is not _ABSENT and bool(found == item[1]))
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return self._mapping.iterate(2)
