@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import reprlib
 from collections.abc import Callable, ItemsView, Iterable, Iterator, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -130,6 +131,7 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
     def _overrides_getsizeof(self) -> bool:
         return inspect.getattr_static(type(self), "getsizeof") is not vars(Cache)["getsizeof"]
 
+    @reprlib.recursive_repr("...")
     def __repr__(self) -> str:
         shown = ", ".join(f"{key!r}: {value!r}" for key, value in _some(self.items(), 10))
         more = ", ..." if len(self) > 10 else ""
