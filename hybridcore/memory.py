@@ -93,6 +93,11 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
 
     def resize(self, maxsize: Size | float | None) -> None:
         """Set a new bound, evicting down to it. O(entries evicted)."""
+        if isinstance(maxsize, str) and self.getsizeof is _one:
+            raise ConfigurationError(
+                f"maxsize is expected to be a number of entries, which is what this cache counts, "
+                f"got {maxsize!r}. Make it with a str or with getsizeof= to bound its size."
+            )
         self.resize_to(_limit(maxsize))
 
     def stats(self) -> CacheStats:
@@ -169,16 +174,16 @@ def _limit(maxsize: Size | float | None) -> int | None:
     if maxsize is None or maxsize == math.inf:
         return None
     if isinstance(maxsize, str):
-        return size_in_bytes(maxsize)
+        maxsize = size_in_bytes(maxsize)
     if isinstance(maxsize, float) and maxsize.is_integer():
         maxsize = int(maxsize)
     if isinstance(maxsize, bool) or not isinstance(maxsize, int):
         raise ConfigurationError(
             f'maxsize is expected to be an int, a str such as "256MiB" or None, got {maxsize!r}'
         )
-    if not 0 <= maxsize < 2**63:
+    if maxsize < 0:
         raise ConfigurationError(f"maxsize is expected to be at least 0, got {maxsize}")
-    return maxsize
+    return maxsize if maxsize < 2**63 else None
 
 
 def _one(value: object, /) -> int:
