@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import inspect
 import math
 import reprlib
+import weakref
 from collections.abc import Callable, ItemsView, Iterable, Iterator, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,7 +70,7 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
             if function is not None and not callable(function):
                 raise ConfigurationError(f"{name} is expected to be callable, got {function!r}")
         if getsizeof is None and self._overrides_getsizeof():
-            getsizeof = self.getsizeof
+            getsizeof = _OwnGetsizeof(self)
         estimates = isinstance(maxsize, str) and getsizeof is None
         super().__init__(_limit(maxsize), getsizeof, ttl, timer, on_evict, estimates)
 
@@ -119,18 +121,20 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = list(self.options())
-        if self._overrides_getsizeof():
+        if isinstance(options[1], _OwnGetsizeof):
             options[1] = None  # bound to this very cache
-        extra = getattr(self, "__dict__", None)
-        return _new, (type(self),), (options, self.entries(), extra)
+        fields = getattr(self, "__dict__", None)
+        return _new, (type(self),), (options, self.entries(), fields, _slots(self))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        options, entries, extra = state
+        options, entries, fields, slots = state
         if options[1] is None and self._overrides_getsizeof():
-            options = [options[0], self.getsizeof, *options[2:]]
+            options = [options[0], _OwnGetsizeof(self), *options[2:]]
         MemoryStore.__init__(self, *options)
-        if extra:
-            self.__dict__.update(extra)
+        if fields:
+            self.__dict__.update(fields)
+        for name, value in slots.items():
+            setattr(self, name, value)
         self.restore(entries)
 
     def _overrides_getsizeof(self) -> bool:
@@ -167,6 +171,24 @@ class _Items(ItemsView[K, V]):
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return self._mapping.iterate(2)
+
+
+class _OwnGetsizeof:
+    """The method of a subclass, called without keeping the cache alive by a cycle."""
+
+    def __init__(self, cache: Cache[Any, Any]) -> None:
+        self._cache = weakref.ref(cache)
+
+    def __call__(self, value: Any) -> int:
+        cache = self._cache()
+        assert cache is not None, "only the cache itself calls this"
+        return cache.getsizeof(value)
+
+
+def _slots(cache: Cache[Any, Any]) -> dict[str, Any]:
+    """What a subclass keeps in ``__slots__``."""
+    names = copyreg._slotnames(type(cache))  # type: ignore[attr-defined]  # as pickle finds them
+    return {name: getattr(cache, name) for name in names if hasattr(cache, name)}
 
 
 def _limit(maxsize: Size | float | None) -> int | None:
