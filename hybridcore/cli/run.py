@@ -49,7 +49,7 @@ class Outcome(IntEnum):
     DISK = 2
     RENEWED = 3  # the origin said that the copy held is still right
     LOADED = 4
-    SHARED = 5  # somebody else was loading it already
+    SHARED = 5  # somebody else was looking it up already
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def _latencies(
     tiers = {
         "memory": outcomes == Outcome.MEMORY,
         "disk": outcomes == Outcome.DISK,
-        "origin": outcomes >= Outcome.RENEWED,
+        "origin": np.isin(outcomes, (Outcome.RENEWED, Outcome.LOADED)),
         "all": outcomes != Outcome.FAILED,
     }
     return {

@@ -21,7 +21,7 @@ KINDS = {
     "disk": "hit on disk",
     "renewed": "renewed by a 304",
     "loaded": "loaded from the origin",
-    "shared": "shared another's load",
+    "shared": "shared another's lookup",
     "failed": "failed or wrong",
 }
 """The outcomes of requests, and how they are shown."""

@@ -60,6 +60,7 @@ def test_whole_comparison_adds_up(tmp_path):
     assert bare["result"]["outcomes"]["loaded"] == 300
 
 
+@pytest.mark.slow
 def test_warm_run_renews_what_has_expired(tmp_path):
     """Entries that expired on disk are renewed by a 304, the others are plain hits."""
     numbers = tmp_path / "numbers.json"
@@ -74,6 +75,7 @@ def test_warm_run_renews_what_has_expired(tmp_path):
     assert warm["loaded"] == 0
 
 
+@pytest.mark.slow
 def test_size_in_bytes_and_rate_limit(tmp_path):
     """A memory tier in bytes is compared with memory alone; refused requests are repeated."""
     numbers = tmp_path / "numbers.json"
@@ -89,6 +91,7 @@ def test_size_in_bytes_and_rate_limit(tmp_path):
     assert "refused with 429" in done.stdout
 
 
+@pytest.mark.slow
 def test_directory_is_kept_and_nothing_else_touched(tmp_path):
     """--directory keeps the disk tier below it; what else is there stays as it was."""
     (tmp_path / "mine").write_text("precious")
