@@ -273,6 +273,8 @@ class Environment:
 
     def close(self) -> bool:
         """Close LMDB; False when somebody stays inside so long that it has to remain open."""
+        import lmdb
+
         with self._lock:
             if self._env is None:
                 self.gate.close()
@@ -283,6 +285,8 @@ class Environment:
                 return False
             try:
                 self._env.sync(True)
+            except lmdb.Error as error:
+                raise self._failed(error) from error
             finally:
                 self._detach()
             return True
@@ -424,10 +428,16 @@ def release(environment: Environment) -> None:
     """Give a shared environment back; the last one closes it."""
     with _registry_lock:
         environment.users -= 1
-        if environment.users == 0 and environment.close():
-            for identity, known in list(_registry.items()):
-                if known is environment:
-                    del _registry[identity]
+        if environment.users:
+            return
+        closed = True
+        try:
+            closed = environment.close()
+        finally:
+            if closed:
+                for identity, known in list(_registry.items()):
+                    if known is environment:
+                        del _registry[identity]
 
 
 def _watch_forks() -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import MutableMapping
 
+import lmdb
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hybridcore import (
     ClosedError,
     Codecs,
     ConfigurationError,
+    DiskError,
     EncodeError,
     Lmdb,
     ValueTooLargeError,
@@ -332,3 +334,23 @@ class AgainstADict(RuleBasedStateMachine):
 
 TestAgainstADict = AgainstADict.TestCase
 TestAgainstADict.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+
+
+def test_closing_on_a_failing_disk(open_disk):
+    """A sync that fails is reported as DiskError, and the tier is closed all the same."""
+    disk = open_disk()
+    disk["key"] = 1
+    env = disk._environment
+
+    class Failing:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def sync(self, force):
+            raise lmdb.DiskError("no space")
+
+    real, env._env = env._env, Failing()
+    with pytest.raises(DiskError, match="no space"):
+        disk.close()
+    disk.close()
+    assert open_disk()["key"] == 1
