@@ -68,6 +68,8 @@ class Operation:
             compile_loop(peer.statements["set_many"], "items")(cache, batches, self.value)
         else:
             cache = peer.make(len(stored) if self.maxsize is None else self.maxsize)
+            if hasattr(cache, "close"):  # theine has a thread
+                closing.callback(cache.close)
             fill = peer.statement("set") or peer.statements["get"]
             compile_loop(fill, "k")(cache, stored, self.value)
         return cache

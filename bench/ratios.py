@@ -113,6 +113,7 @@ def interleave(
     loops = {peer.name: (peer, loop) for peer in peers if (loop := operation.loop(peer))}
     empty = compile_loop("pass", operation.over)
     nanoseconds: dict[str, list[float]] = {name: [] for name in loops}
+    gc.collect()
     for work in rounds:
         floor = clocked(empty, None, work, None)
         for name in rng.sample(list(loops), len(loops)):
@@ -126,7 +127,6 @@ def interleave(
 
 def clocked(loop: Any, cache: Any, work: list[Any], value: Any) -> int:
     """Nanoseconds of processor time that the loop took."""
-    gc.collect()
     gc.disable()
     try:
         start = time.process_time_ns()
