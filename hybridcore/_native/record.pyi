@@ -40,9 +40,6 @@ class Record:
     importance: float
 
 @final
-class Window: ...
-
-@final
 class Gate:
     begin: Any
     data: Any
@@ -73,7 +70,6 @@ class Reader(Generic[_K, _V]):
         recover: Callable[[BaseException], None],
         clock: Callable[[], int],
     ) -> None: ...
-    def __class_getitem__(cls, parameters: Any, /) -> GenericAlias: ...
     def close_reader(self) -> None: ...
     def lookups(self) -> tuple[int, int, int, int, int]: ...
     @overload
