@@ -3,6 +3,7 @@
 import math
 from types import GenericAlias
 
+from cpython.exc cimport PyErr_WriteUnraisable
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
@@ -32,6 +33,9 @@ from hybridcore.types import EvictionCause
 from hybridcore.units import seconds
 
 cimport cython
+
+cdef extern from "Python.h":
+    PyObject* PyObject_CallFunctionObjArgs(object function, ...) noexcept
 
 cdef enum:
     FEW = 8                 # removals kept on the C stack
@@ -578,7 +582,13 @@ cdef int release(MemoryStore store, Removals* removals) except -1:
 
 cdef void notify(object listener, PyObject* key, PyObject* value, int cause) noexcept:
     """Call the listener; what it raises goes to sys.unraisablehook."""
-    listener(<object> key, <object> value, CAUSES[cause])
+    # Cython's own way to ignore an exception prints it first, and that exits on SystemExit.
+    cdef PyObject* answer = PyObject_CallFunctionObjArgs(
+        listener, key, value, <PyObject*> CAUSES[cause], NULL
+    )
+    if answer == NULL:
+        PyErr_WriteUnraisable(listener)
+    Py_XDECREF(answer)
 
 
 cdef int expire(MemoryStore store) except -1:
