@@ -116,15 +116,16 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         return _Items(self)
 
     def copy(self) -> Self:
-        """Return a cache with the same options, entries and order; counters start at 0."""
+        """Return a cache with the same options, entries and order; it counts anew."""
         return copy.copy(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        entries = self.entries()  # may tell of expired ones, and the listener may change the rest
         options = list(self.options())
         if isinstance(options[1], _OwnGetsizeof):
             options[1] = None  # bound to this very cache
         fields = getattr(self, "__dict__", None)
-        return _new, (type(self),), (options, self.entries(), fields, _slots(self))
+        return _new, (type(self),), (options, entries, fields, _slots(self))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         options, entries, fields, slots = state
