@@ -23,6 +23,14 @@ def test_attributes(make: Any) -> None:
     assert sized.getsizeof("abc") == 3
 
 
+def test_defaults_by_keyword(make: Any) -> None:
+    """get, pop and setdefault take their default by name too."""
+    cache = make(2)
+    assert cache.get("a", default=1) == 1
+    assert cache.pop("a", default=2) == 2
+    assert cache.setdefault("a", default=3) == cache["a"] == 3
+
+
 def test_the_least_recently_used_entry_goes(make: Any) -> None:
     """Reading and writing make an entry recent; testing membership does not."""
     cache = make(3)

@@ -291,7 +291,7 @@ cdef class MemoryStore:
             <object> extra.note if extra.note != NULL else None,
         )
 
-    def setdefault(self, key, default=None, /):
+    def setdefault(self, key, /, default=None):
         """Return the value of the key, storing ``default`` first if it is not there."""
         cdef PyObject* value = lookup(self, <PyObject*> key)
         if value != NULL:
@@ -303,7 +303,7 @@ cdef class MemoryStore:
         if remove(self, find_fresh(self, key)) is MISSING:
             raise KeyError(key)
 
-    def pop(self, key, default=MISSING, /):
+    def pop(self, key, /, default=MISSING):
         """Remove the entry and return its value, or ``default`` when it is not there.
 
         Raises:
