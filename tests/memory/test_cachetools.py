@@ -142,7 +142,7 @@ def test_a_subclass_that_does_not_call_init(make: Any) -> None:
 
 
 def test_init_again_starts_anew(make: Any) -> None:
-    """A second __init__ empties the cache and takes the new options; one that fails does nothing."""
+    """A second __init__ empties the cache and takes the new options, if they make sense."""
     cache = make(3, ttl=5)
     cache["a"] = 1
     with pytest.raises(ValueError, match="duration"):

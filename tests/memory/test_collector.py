@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hybridcore import Cache
 from tests.model import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class Thing:
@@ -266,7 +268,7 @@ class Finalizer:
 )
 @pytest.mark.parametrize("change", [lambda cache: cache.clear(), lambda cache: cache.pop(0, None)])
 def test_the_collector_strikes_anywhere(operation: Any, change: Any) -> None:
-    """Up to Python 3.11 any allocation may run finalizers; one that changes the cache is no harm."""
+    """Up to Python 3.11 any allocation may run finalizers, and those may change the cache."""
     holding = [(i, i) for i in range(3000)]  # keeps the interpreter's spare tuples busy
     thresholds = gc.get_threshold()
     for allocations in range(30):

@@ -6,15 +6,17 @@ import copy
 import gc
 import pickle
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hybridcore import Cache
 from tests.model import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class BoomError(Exception):

@@ -71,7 +71,11 @@ def test_strings_of_every_width(text: str, tail: str, make: Any) -> None:
     assert key not in cache
 
 
-@given(st.dictionaries(st.text() | st.integers() | st.binary() | st.floats(allow_nan=False), st.integers()))
+@given(
+    st.dictionaries(
+        st.text() | st.integers() | st.binary() | st.floats(allow_nan=False), st.integers()
+    )
+)
 def test_holds_what_a_dict_holds(items: dict[Any, int]) -> None:
     """Any keys that make a dict make the same cache."""
     cache: Cache[Any, int] = Cache(None)
@@ -183,7 +187,9 @@ def test_many_keys_of_one_hash(make: Any) -> None:
 def test_integers_far_apart(make: Any) -> None:
     """Multiples of powers of two, of either sign and any length, spread over the table."""
     cache = make(None)
-    keys = [sign * i << shift for sign in (1, -1) for shift in range(0, 90, 3) for i in range(1, 40)]
+    keys = [
+        sign * i << shift for sign in (1, -1) for shift in range(0, 90, 3) for i in range(1, 40)
+    ]
     for key in keys:
         cache[key] = key
     assert len(cache) == len(set(keys))

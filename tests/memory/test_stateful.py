@@ -44,7 +44,23 @@ class SameHash:
 
 
 YEAR = 31_556_952
-KEYS = [0, 1, True, 1.0, -1, -2, 3, 2**70, "a", "\xe9", "\u65e5", "\U0001f600", b"a", None, (1, "a")]
+KEYS = [
+    0,
+    1,
+    True,
+    1.0,
+    -1,
+    -2,
+    3,
+    2**70,
+    "a",
+    "\xe9",
+    "\u65e5",
+    "\U0001f600",
+    b"a",
+    None,
+    (1, "a"),
+]
 KEYS += [SameHash("x"), SameHash("x"), SameHash("y"), frozenset({1}), 2.5]
 TTLS = [0, 1, 2, 5, 60, 3600, YEAR, 50 * YEAR, math.inf]
 
@@ -56,17 +72,12 @@ weights = st.sampled_from([0.0, 0.5, 1.0, 8.0])
 bounds = st.integers(0, 20) | st.just(math.inf)
 
 
-class World:
-    """What the callbacks of the cache see; pickled by name, so that a loaded cache is in it too."""
+CLOCK = ManualClock()
 
-    clock = ManualClock()
-    heard: Counter[Any] = Counter()
-    raised = 0
-    armed: list[tuple[Any, ...]] = []  # what the next notification does to the cache
 
-    @classmethod
-    def now(cls) -> float:
-        return cls.clock()
+def now() -> float:
+    """Pickled by name, so that a loaded cache lives in the same time."""
+    return CLOCK()
 
 
 def size_of(value: int) -> int:
@@ -96,16 +107,13 @@ def outcome(operation: Any, *arguments: Any, **options: Any) -> Any:
 class CacheMachine(RuleBasedStateMachine):
     """Does everything twice: to a cache and to the model of it."""
 
-    @initialize(
-        maxsize=bounds, sized=st.booleans(), ttl=st.sampled_from([math.inf, 3, 10 * YEAR])
-    )
+    @initialize(maxsize=bounds, sized=st.booleans(), ttl=st.sampled_from([math.inf, 3, 10 * YEAR]))
     def start(self, maxsize: float, sized: bool, ttl: float) -> None:
-        World.clock = ManualClock(0)
-        World.armed = []
+        CLOCK.now = 0
         getsizeof = size_of if sized else None
         self.heard: Counter[Any] = Counter()
         self.expected: Counter[Any] = Counter()
-        self.to_do: list[tuple[Any, ...]] = []
+        self.to_do: list[tuple[Any, ...]] = []  # what the next notifications do to the cache
         self.model_to_do: list[tuple[Any, ...]] = []
         self.failures = 0
         self.hook, sys.unraisablehook = sys.unraisablehook, self.unraisable
@@ -113,10 +121,10 @@ class CacheMachine(RuleBasedStateMachine):
             maxsize,
             getsizeof,
             ttl=None if ttl == math.inf else ttl,
-            timer=World.now,
+            timer=now,
             on_evict=self.hear,
         )
-        self.model = Model(maxsize, getsizeof, ttl, World.now, self.expect)
+        self.model = Model(maxsize, getsizeof, ttl, now, self.expect)
 
     def teardown(self) -> None:
         sys.unraisablehook = self.hook
@@ -151,13 +159,13 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0, 1, 2, 60, 3600, YEAR, 60 * YEAR]))
     def advance(self, seconds: float) -> None:
-        if World.clock() < 80 * YEAR:
-            World.clock.advance(seconds)
+        if CLOCK() < 80 * YEAR:
+            CLOCK.advance(seconds)
 
     @rule(seconds=st.sampled_from([1, 3, 3600, 20 * YEAR]))
     def step_back(self, seconds: float) -> None:
-        if World.clock() > -80 * YEAR:
-            World.clock.advance(-seconds)
+        if CLOCK() > -80 * YEAR:
+            CLOCK.advance(-seconds)
 
     @rule(
         action=st.one_of(
@@ -296,7 +304,7 @@ class CacheMachine(RuleBasedStateMachine):
 def test_agrees_with_the_model() -> None:
     """Whatever is done to a cache, it holds, tells and counts what the model does."""
     run_state_machine_as_test(
-        CacheMachine, settings=settings(max_examples=60, stateful_step_count=40)
+        CacheMachine, settings=settings(max_examples=150, stateful_step_count=40)
     )
 
 
