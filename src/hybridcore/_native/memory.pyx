@@ -4,7 +4,7 @@ import math
 from types import GenericAlias
 
 from cpython.exc cimport PyErr_WriteUnraisable
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -265,8 +265,8 @@ cdef class MemoryStore:
     def hold(self, key, value, note, ttl, stale, double cost=1.0, /):
         """Store a value that stays for ``stale`` seconds after its ``ttl``, for `held`."""
         store_put(
-            self, key, value, -1, 0 if ttl is None else ttl_to_ns(ttl), span_to_ns(stale), cost, 1.0,
-            NULL if note is None else <PyObject*> note,
+            self, key, value, -1, 0 if ttl is None else ttl_to_ns(ttl), span_to_ns(stale),
+            cost, 1.0, NULL if note is None else <PyObject*> note,
         )
 
     def held(self, key, /):
@@ -432,13 +432,11 @@ cdef class MemoryStore:
     def restore(self, rows, /):
         """Put back what `entries` returned."""
         cdef int64_t i
-        cdef int64_t now = clock(self)
         for key, value, ttl, left, size, cost, importance in rows:
             store_put(self, key, value, size, left, 0, cost, importance, NULL)
-            if ttl:
-                i = find_fresh(self, key)
-                if i >= 0:
-                    self.table.extras[i].ttl = ttl
+            i = find_fresh(self, key) if ttl else -1
+            if i >= 0 and self.table.extras != NULL:
+                self.table.extras[i].ttl = ttl
 
     def memory_bytes(self):
         """Return the bytes of the table itself; keys and values are not in it."""
