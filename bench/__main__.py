@@ -1,19 +1,23 @@
-"""``python -m bench NAME`` runs one of the comparisons."""
+"""``python -m bench NAME`` runs one of the comparisons, or shows a saved one."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import ratios
+from bench import ratios, table
 
 
 def main() -> None:
     """Read the command line and run what it names."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
-    command = commands.add_parser("ratios", help="interleaved rounds", description=ratios.__doc__)
-    ratios.add_arguments(command)
-    command.set_defaults(run=ratios.main)
+    for name, module, summary in (
+        ("ratios", ratios, "compare caches in interleaved rounds"),
+        ("table", table, "print saved ratios as Markdown"),
+    ):
+        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.main)
     options = parser.parse_args()
     options.run(options)
 
