@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bench.summary import Cell
 
-SHOWN = 6  # of the policies that are neither ours nor a yardstick
+OTHERS = ["tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:cyan"]
 STYLES: dict[str, dict[str, Any]] = {
     OURS: {"color": "black", "linewidth": 2.5, "linestyle": (0, (4, 2)), "zorder": 9},
     BASE: {"color": "tab:gray", "linewidth": 2},
@@ -27,7 +27,8 @@ def draw(path: Path, cells: list[Cell], measure: str, summary: dict[str, Any]) -
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    others = [policy for policy in summary if policy not in STYLES][:SHOWN]
+    others = [policy for policy in summary if policy not in STYLES][: len(OTHERS)]
+    colors = dict(zip(others, OTHERS, strict=False))
     policies = [name for name in (BOUND, *others, BASE, OURS) if name in summary]
     traces = list(dict.fromkeys(cell.trace for cell in cells))
     columns = min(4, len(traces))
@@ -48,9 +49,12 @@ def draw(path: Path, cells: list[Cell], measure: str, summary: dict[str, Any]) -
                 for cell in cells
                 if cell.trace == trace and policy in cell.ratios
             ]
-            style = STYLES.get(policy, {"linewidth": 1.2})
+            style = STYLES.get(policy, {"color": colors.get(policy), "linewidth": 1.2})
             axis.plot(*zip(*points, strict=True), label=policy, marker=".", **style)
         axis.set(title=trace, xscale="log")
+        shares = sorted({cell.fraction for cell in cells if cell.trace == trace})
+        axis.set_xticks(shares, [f"{100 * share:g} %" for share in shares], minor=False)
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)
     unit = "footprint" if measure == "bytes" else "keys"
     figure.supxlabel(f"size of the cache, as a share of the {unit}")

@@ -1,0 +1,117 @@
+"""``python -m bench hit_ratio`` sums up what was hit, and tells in one line what cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench.hit_ratio import UsageError
+from bench.processes import run_apart
+from bench.summary import Cell, summarize
+
+from .conftest import ROOT
+
+OWN = "hybridcore,FIFO"
+
+
+def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", "hit_ratio", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_run_prints_and_saves_every_ratio(tmp_path):
+    """The tables and the JSON hold each policy at each size, LRU and Belady among them."""
+    saved = tmp_path / "out.json"
+    run = bench("--limit", 5000, "--sizes", "0.1,0.01", "--policies", OWN, "--json", saved)
+    assert run.returncode == 0, run.stderr
+    assert "mooncake_conv: 5,000 requests" in run.stdout
+    result = json.loads(saved.read_text())
+    assert [cell["fraction"] for cell in result["cells"]] == [0.01, 0.1]
+    for cell in result["cells"]:
+        assert set(cell["ratios"]) == {"hybridcore", "FIFO", "LRU", "Belady"}
+        assert cell["ratios"]["hybridcore"] == cell["ratios"]["LRU"]
+    assert result["summary"]["objects"]["LRU"]["closed"] == 0
+    assert result["summary"]["objects"]["Belady"]["closed"] == 1
+    assert result["conditions"]["seed"] == 1
+
+
+def test_the_same_command_finds_the_same(tmp_path):
+    """Drawn costs follow from the seed, and nothing depends on what runs beside it."""
+
+    def cells(name: str, *arguments: object) -> object:
+        saved = tmp_path / name
+        run = bench(
+            "--limit", 5000, "--units", "cost", "--sizes", 0.05, "--json", saved, *arguments
+        )
+        assert run.returncode == 0, run.stderr
+        return json.loads(saved.read_text())["cells"]
+
+    first = cells("1.json", "--jobs", 1)
+    assert first == cells("2.json", "--jobs", 3)
+    assert first != cells("3.json", "--seed", 2, "--policies", OWN)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.npz"], "cannot read the trace missing.npz: No such file"),
+        (["README.md"], "unknown kind of trace"),
+        (["--policies", "LRV"], "unknown policy LRV"),
+        (["--units", "bytes"], "no trace has a size"),
+        (["--limit", "50", "--sizes", "0.1"], "at least 32 entries"),
+        (["--json", "nowhere/out.json"], "there is no directory nowhere"),
+        (["--sizes", "2"], "expected shares above 0"),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_one_line(arguments, message):
+    """The last line says what is wrong, there is no traceback, and the exit code is 2."""
+    run = bench(*arguments)
+    assert run.returncode == 2
+    assert message in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
+
+
+def test_the_summary_pools_all_cells():
+    """The closed share is of the sum of all gaps; the worst cell and the near ones are counted."""
+
+    def cell(fraction: float, **ratios: float) -> Cell:
+        shown = {name: {"objects": ratio} for name, ratio in ratios.items()}
+        return Cell("t", 100, 10, fraction, 1, shown)
+
+    cells = [
+        cell(0.1, LRU=0.2, Belady=0.6, A=0.3, B=0.297),
+        cell(0.2, LRU=0.5, Belady=0.6, A=0.4, B=0.5),
+    ]
+    found = summarize(cells, "objects")
+    assert list(found)[:2] == ["Belady", "B"]
+    assert found["A"]["closed"] == pytest.approx(0)
+    assert found["B"]["closed"] == pytest.approx(0.097 / 0.5)
+    assert found["A"]["worst"] == pytest.approx(-0.1)
+    assert found["A"]["worst cell"] == "t at 0.2"
+    assert (found["A"]["near"], found["B"]["near"], found["LRU"]["near"]) == (1, 2, 1)
+
+
+def test_a_replay_that_dies_takes_nothing_with_it():
+    """Other tasks go on when one raises or its process ends."""
+
+    def work(task: str) -> str:
+        if task == "raise":
+            raise UsageError("so")
+        if task == "die":
+            os._exit(3)
+        return task.upper()
+
+    found = {task: (result, error) for task, result, error in run_apart(work, TASKS, 2)}
+    assert found == {
+        "a": ("A", None),
+        "raise": (None, "UsageError: so"),
+        "die": (None, "its process died"),
+        "b": ("B", None),
+    }
+
+
+TASKS = ["a", "raise", "die", "b"]
