@@ -186,6 +186,9 @@ class HybridCache(Front[K, V]):
         return f"{type(self).__name__}({', '.join(part for part in parts if part)})"
 
 
+HybridCache._own_get()
+
+
 def _as_origin(origin: Any) -> Origin[Any, Any] | None:
     if origin is None or isinstance(origin, Origin):
         return origin

@@ -57,6 +57,10 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
 
     __slots__ = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._own_get()
+
     def __init__(
         self,
         maxsize: Size | float | None,
@@ -149,6 +153,9 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
             f"{type(self).__name__}({{{shown}{more}}}, "
             f"maxsize={self.maxsize}, currsize={self.currsize})"
         )
+
+
+Cache._own_get()
 
 
 class _Values(ValuesView[V]):

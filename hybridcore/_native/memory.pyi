@@ -14,6 +14,8 @@ _T = TypeVar("_T")
 @disjoint_base
 class MemoryStore(Generic[_K, _V]):
     def __class_getitem__(cls, parameters: Any, /) -> GenericAlias: ...
+    @classmethod
+    def _own_get(cls) -> None: ...
     def __init__(
         self,
         limit: int | None,

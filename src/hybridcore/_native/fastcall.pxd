@@ -14,6 +14,9 @@ cdef extern from "Python.h":
         int ml_flags
         const char* ml_doc
 
+    ctypedef struct PyMethodDescrObject:
+        PyMethodDef* d_method
+
     int METH_FASTCALL
     int METH_KEYWORDS
     object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
@@ -27,6 +30,19 @@ cdef inline int add_method(type owner, PyMethodDef* method) except -1:
     descriptor = PyDescr_NewMethod(c_type, method)
     PyDict_SetItemString(<PyObject*> c_type.tp_dict, method.ml_name, descriptor)
     PyType_Modified(c_type)
+    return 0
+
+
+cdef inline int own_method(type owner, PyMethodDef* method) except -1:
+    """Give a subclass its own copy of a method that it inherits, unless it was overridden.
+
+    The interpreter calls a method directly only on instances of the very class it was made for;
+    the way through inheritance costs 7 ns.
+    """
+    name = method.ml_name.decode()
+    found = getattr(owner, name)
+    if type(found) is type(str.join) and (<PyMethodDescrObject*> found).d_method == method:
+        setattr(owner, name, PyDescr_NewMethod(<PyTypeObject*> owner, method))
     return 0
 
 

@@ -5,7 +5,7 @@ from types import GenericAlias
 from cpython.object cimport PyObject
 
 from hybridcore._native.fastcall cimport (
-    METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument,
+    METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
 from hybridcore._native.memory cimport MemoryStore, lookup
 from hybridcore._native.objects cimport likely
@@ -25,6 +25,11 @@ cdef class Front:
     @classmethod
     def __class_getitem__(cls, parameters, /):
         return GenericAlias(cls, parameters)
+
+    @classmethod
+    def _own_get(cls):
+        """Let the interpreter call ``get`` of a subclass as directly as of this class."""
+        own_method(cls, &get_definition)
 
     def __init__(self, MemoryStore memory, /):
         self.store = memory

@@ -14,7 +14,7 @@ from libc.string cimport memset
 
 from hybridcore._native.entry cimport NIL, Extra
 from hybridcore._native.fastcall cimport (
-    METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument,
+    METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
 from hybridcore._native.footprint cimport footprint
 from hybridcore._native.policy cimport (
@@ -140,6 +140,11 @@ cdef class MemoryStore:
     @classmethod
     def __class_getitem__(cls, parameters, /):
         return GenericAlias(cls, parameters)
+
+    @classmethod
+    def _own_get(cls):
+        """Let the interpreter call ``get`` of a subclass as directly as of this class."""
+        own_method(cls, &get_definition)
 
     def __init__(self, limit, sizer, ttl, timer, listener, estimates, /):
         cdef int64_t bound = NO_LIMIT if limit is None else limit
