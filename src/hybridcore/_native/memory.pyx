@@ -505,7 +505,7 @@ cdef int64_t find_fresh(MemoryStore store, object key) except -2:
     return i
 
 
-cdef bint has_ended(MemoryStore store, int64_t i, int64_t now) noexcept:
+cdef inline bint has_ended(MemoryStore store, int64_t i, int64_t now) noexcept:
     """Whether the entry is past its ttl and the time it was to be kept stale."""
     return (
         store.table.extras != NULL and store.table.extras[i].deadline != 0
@@ -687,7 +687,13 @@ cdef int store_put(
         replaced = removals_next(&removals)
         replaced.value = store.table.entries[i].value
         replaced.note = NULL
-        replaced.cause = EXPIRED if has_ended(store, i, now) else REPLACED
+        if has_ended(store, i, now):
+            replaced.cause = EXPIRED
+            store.insertions += 1
+        else:
+            replaced.cause = REPLACED
+            store.updates += 1
+        store.removals[replaced.cause] += 1
         replaced.key = NULL
         if store.listener is not None:
             replaced.key = store.table.entries[i].key
@@ -695,9 +701,6 @@ cdef int store_put(
         Py_INCREF(value)
         store.table.entries[i].value = <PyObject*> value
         policy_touch(&store.table.policy, store.table.entries, <uint32_t> i)
-        store.insertions += replaced.cause == EXPIRED
-        store.updates += replaced.cause == REPLACED
-        store.removals[replaced.cause] += 1
         store.size += size - (store.table.extras[i].size if store.table.extras != NULL else 1)
         if store.table.extras != NULL:
             replaced.note = store.table.extras[i].note
