@@ -54,20 +54,24 @@ def test_thousands_of_ttls_against_a_heap(unit: float, longest: int, seed: int, 
 
 @given(
     clock=st.sampled_from([FINE, COARSE]),
-    ttls=st.lists(st.integers(1, 2**31), min_size=1, max_size=30),
-    leaps=st.lists(st.integers(-(2**31), 2**31) | st.integers(-100, 100), max_size=20),
+    moves=st.lists(
+        st.tuples(
+            st.integers(1, 2**31) | st.integers(1, 100),
+            st.integers(-(2**31), 2**31) | st.integers(-100, 100),
+        ),
+        max_size=30,
+    ),
 )
-def test_leaps_to_and_fro(clock: tuple[float, int], ttls: list[int], leaps: list[int]) -> None:
-    """After every leap of the clock, forwards or backwards, len() is exactly right."""
+def test_leaps_to_and_fro(clock: tuple[float, int], moves: list[tuple[int, int]]) -> None:
+    """Entries stored after any leap of the clock, forwards or backwards, go in their time."""
     unit, longest = clock
     timer = ManualClock(0)
     cache: Cache[int, int] = Cache(None, timer=timer)
-    until = {}
-    for key, ttl in enumerate(ttls):
-        until[key] = min(ttl, longest)
-        cache.put(key, key, ttl=until[key] * unit)
+    until: dict[int, int] = {}
     now = 0
-    for leap in leaps:
+    for key, (ttl, leap) in enumerate(moves):
+        until[key] = now + min(ttl, longest)
+        cache.put(key, key, ttl=(until[key] - now) * unit)
         now = max(-longest, min(longest, now + leap))
         timer.now = now * unit
         until = {key: end for key, end in until.items() if end > now}
