@@ -134,7 +134,7 @@ class Engine:
     def __init__(
         self,
         memory: MemoryStore[Any, Any] | None,
-        disk: Lmdb | None,
+        disk: Lmdb[Any, Any] | None,
         origin: Origin[Any, Any] | None,
         strategy: Strategy,
         defaults: EntryOptions,

@@ -61,7 +61,7 @@ class HybridCache(Front[K, V]):
     def __init__(
         self,
         memory: Memory | Cache[K, V] | None = Memory("64MiB"),  # noqa: B008  # immutable
-        disk: Lmdb | None = None,
+        disk: Lmdb[Any, Any] | None = None,
         origin: Origin[K, V] | Callable[[K], V | Awaitable[V]] | None = None,
         *,
         strategy: Strategy = "read_through",
@@ -73,8 +73,8 @@ class HybridCache(Front[K, V]):
         if strategy == "write_through" and (source is None or not source.writable):
             raise ConfigurationError(
                 'strategy="write_through" needs an origin that takes writes, got '
-                f"{'none' if source is None else source.name}. Give the origin a store function, or "
-                'use "read_through".'
+                f"{'none' if source is None else source.name}. Give the origin a store "
+                'function, or use "read_through".'
             )
         store: MemoryStore[K, V] | None
         if isinstance(memory, Memory):
