@@ -216,16 +216,19 @@ def simulated(requests: Requests, capacity: int, name: str) -> list[int]:
     """A policy of libCacheSim, asked request by request."""
     import libcachesim
 
-    buckets = max(8, min(24, len(set(requests.keys)).bit_length()))
+    buckets = max(8, min(24, max(requests.keys).bit_length()))
     # Its Python wrapper adds a call to each lookup; `_cache` is the simulator itself.
     cache = getattr(libcachesim, name)(capacity, hashpower=buckets)._cache
     request = libcachesim.Request()
     request.valid = True
+    request.obj_size = 1
+    get, resize = cache.get, sized(requests)
     missed = []
     for i, (key, size) in enumerate(zip(requests.keys, requests.sizes, strict=True)):
         request.obj_id = key + 1
-        request.obj_size = size
-        if not cache.get(request):
+        if resize:
+            request.obj_size = size
+        if not get(request):
             missed.append(i)
     if cache.get_occupied_byte() > capacity:
         raise RuntimeError(f"{name} holds {cache.get_occupied_byte()} of at most {capacity}")
