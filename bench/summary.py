@@ -97,8 +97,8 @@ def print_summary(summary: dict[str, dict[str, Any]], cells: list[Cell], measure
 
 
 def percent(ratio: float | None, digits: int = 1) -> str:
-    """A share in percent."""
-    return "" if ratio is None else f"{ratio * 100:.{digits}f}"
+    """A share in percent; nothing is shown as -0."""
+    return "" if ratio is None else f"{round(ratio * 100, digits) + 0.0:.{digits}f}"
 
 
 def print_row(title: str, cells: list[str]) -> None:
