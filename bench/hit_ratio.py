@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.policies import BASE, BOUND, MODULES, OURS, POLICIES, Policy, Requests
+from bench.policies import BASE, BOUND, MODULES, POLICIES, Policy, Requests
 from bench.processes import run_apart
 from bench.summary import Cell, print_summary, print_table, summarize
 from bench.traces import SHIPPED, Trace, TraceError, read_trace
@@ -234,5 +234,4 @@ def conditions(options: argparse.Namespace) -> dict[str, Any]:
             for name in sorted({*MODULES, "numpy"})
             if find_spec(MODULES.get(name, name))
         },
-        "ours": OURS,
     }

@@ -24,7 +24,7 @@ def run_apart(work: Callable[[Any], Any], tasks: list[Any], jobs: int) -> Iterat
         while waiting and len(running) < jobs:
             task = waiting.pop()
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(work, task, sender))
+            process = context.Process(target=_run, args=(work, task, sender), daemon=True)
             process.start()
             sender.close()
             running[receiver] = task, process
