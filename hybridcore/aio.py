@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hybridcore.engine import MISSING, Effect, Engine, Steps, Wait, leading
+from hybridcore.engine import Call, Effect, Engine, Steps, Wait
+from hybridcore.flights import MISSING, leading
 from hybridcore.origins import CallableOrigin
 from hybridcore.units import Duration, seconds
 
@@ -76,8 +77,13 @@ class AsyncFace(Generic[K, V]):
 
     async def aclose(self) -> None:
         """Twin of `HybridCache.close`."""
-        if self._engine.close() and self._engine.origin is not None:
-            await self._engine.origin.aclose()
+        engine = self._engine
+        if not engine.closed:
+            try:
+                engine.close()
+            finally:
+                if engine.origin is not None:
+                    await engine.origin.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,13 +92,17 @@ class AsyncFace(Generic[K, V]):
         await self.aclose()
 
     async def _carry_out(self, steps: Steps[T]) -> T:
-        """Run an operation of the engine; one that calls the origin outlives its caller."""
+        """Run an operation of the engine; from its first call of the origin on, it outlives us."""
         try:
             effect = next(steps)
+            while isinstance(effect, Wait):
+                await _wait_for(effect)
+                effect = next(steps)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
-        if isinstance(effect, Wait):
-            return await _carry_on(steps, effect)
+        except BaseException:
+            steps.close()
+            raise
         task = asyncio.ensure_future(_carry_on(steps, effect))
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -108,14 +118,24 @@ async def _carry_on(steps: Steps[T], effect: Effect) -> T:
     try:
         while True:
             try:
-                if isinstance(effect, Wait):
-                    outcome = await asyncio.wrap_future(effect.future)
-                else:
-                    with leading(effect.flights):
-                        outcome = await getattr(effect.origin, f"a{effect.method}")(*effect.args)
+                outcome = await (_wait_for(effect) if isinstance(effect, Wait) else _call(effect))
             except BaseException as error:
                 effect = steps.throw(error)
             else:
                 effect = steps.send(outcome)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
+
+
+async def _wait_for(wait: Wait) -> None:
+    assert wait.flight.future is not None
+    await asyncio.wrap_future(wait.flight.future)
+
+
+async def _call(call: Call) -> Any:
+    for flight in call.flights:
+        flight.is_abandoned = asyncio.get_running_loop().is_closed
+    with leading(call.flights):
+        return await getattr(call.origin, f"a{call.method}")(*call.args)

@@ -8,14 +8,13 @@ The two faces differ only in how they carry an effect out: `hybrid` blocks, `aio
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from threading import Lock, get_ident
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
+from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 from hybridcore.errors import (
     ClosedError,
@@ -26,10 +25,11 @@ from hybridcore.errors import (
     PartialLoadError,
     ValueTooLargeError,
 )
+from hybridcore.flights import MISSING, Copy, Flight, Flights, WaitsForItselfError, led_here
 from hybridcore.types import Answer, Listener, Loaded, NotFound, NotModified, Tier, Validators
 
 if TYPE_CHECKING:
-    from hybridcore._native import MemoryStore
+    from hybridcore._native import Front, MemoryStore
     from hybridcore.config import EntryOptions, Strategy
     from hybridcore.disk import Lmdb
     from hybridcore.origins.base import Origin
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger("hybridcore")
-
-MISSING: Any = object()
-"""No value, where None is one."""
 
 
 class Call(NamedTuple):
@@ -53,13 +50,12 @@ class Call(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Effect: wait for a load that somebody else leads.
+    """Effect: wait until ``flight.future`` is done; what became of it is on the flight.
 
-    Whoever blocks must not do so in the leader's own ``thread``: it throws `LeaderIsHereError`.
+    Who blocks must not do so where the flight runs: it throws `WaitsForItselfError` instead.
     """
 
-    future: Future[Any]
-    thread: int
+    flight: Flight
 
 
 Effect = Call | Wait
@@ -67,72 +63,12 @@ Steps = Generator[Effect, Any, T]
 """An operation under way: yields effects, is sent their outcomes, returns a T."""
 
 
-class LeaderLostError(Exception):
-    """The load was cancelled or interrupted with its leader; another caller has to lead."""
-
-
-class LeaderIsHereError(Exception):
-    """The leader is a task of this very thread, which would wait for itself for ever."""
-
-
-class Copy(NamedTuple):
-    """A copy that is past its ttl: to be renewed, or served while the origin fails."""
-
-    value: Any
-    validators: Validators | None
-
-
-class Flight:
-    """One load, however many callers want it."""
-
-    __slots__ = ("copy", "future", "key", "thread", "waits_for")
-
-    def __init__(self, key: Any) -> None:
-        self.key = key
-        self.thread = get_ident()
-        self.copy: Copy | None = None
-        self.future: Future[Any] | None = None  # made when the first follower comes
-        self.waits_for: list[Flight] = []  # flights that the loader of this one waits for
-
-
-_leading: ContextVar[tuple[Flight, ...]] = ContextVar("hybridcore_leading", default=())
-"""The flights whose loaders are running in this context, outermost first."""
-
-
-@contextmanager
-def leading(flights: tuple[Flight, ...]) -> Iterator[None]:
-    """While the origin is called for these flights, so that a loader that asks back is known."""
-    token = _leading.set(_leading.get() + flights)
-    try:
-        yield
-    finally:
-        _leading.reset(token)
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the engine counted about the origin."""
-
-    loads: int = 0
-    not_modified: int = 0
-    not_found: int = 0
-    errors: int = 0
-    stale_served: int = 0
-    stores: int = 0
-    deletes: int = 0
-    disk_errors: int = 0
-
-
 class Engine:
-    """The tiers, the loads in flight, and the rules between them.
-
-    A load is registered in ``_flights`` under its key. A write, delete or clear takes it out, and
-    a load that is not registered any more when it ends is handed to its callers but not kept: the
-    write wins. That check and the writes to the tiers happen under one of 64 locks, by key.
-    """
+    """The tiers and the rules between them; `Flights` has the loads that run."""
 
     def __init__(
         self,
+        front: Callable[[], Front[Any, Any] | None],
         memory: MemoryStore[Any, Any] | None,
         disk: Lmdb[Any, Any] | None,
         origin: Origin[Any, Any] | None,
@@ -140,7 +76,9 @@ class Engine:
         defaults: EntryOptions,
         listener: Listener | None,
     ) -> None:
+        self._front = front
         self.memory = memory
+        self._memory_ttl = memory.options()[2] if memory is not None else None  # bounds all others
         self.disk = disk
         self.origin = origin
         self.strategy = strategy
@@ -148,10 +86,14 @@ class Engine:
         self.stale: float = defaults.stale  # type: ignore[assignment]
         self.listener = listener
         self.closed = False
-        self._counts = Counts()
-        self._counting = Lock()
-        self._flights: dict[Any, Flight] = {}
-        self._locks = [Lock() for _ in range(64)]
+        self._counts: Counter[str] = Counter()
+        self.start_afresh()
+        _reset_after_forks(self)
+
+    def start_afresh(self) -> None:
+        """Forget what is under way, and its locks: after a fork nobody is here to end it."""
+        self._counting = RLock()
+        self._flights = Flights()
 
     # -- reads ----------------------------------------------------------------------------------
 
@@ -160,348 +102,324 @@ class Engine:
     ) -> Steps[Any]:
         """Answer a key that was not in memory: from disk, from ``origin``, or with ``default``."""
         self._require_open()
-        started = perf_counter() if self.listener is not None else 0.0
-        value, tier = yield from self._read(key, origin, self.ttl if ttl is None else ttl)
-        if self.listener is not None:
-            self._tell(key, tier, perf_counter() - started)
-        return default if value is MISSING else value
-
-    def _read(
-        self, key: Any, origin: Origin[Any, Any] | None, ttl: float | None
-    ) -> Steps[tuple[Any, Tier | None]]:
-        while True:
-            flight, leads = self._join(key)
-            if leads:
-                break
-            try:
-                value = yield from self._follow(flight)
-            except LeaderLostError:
-                continue
-            except LeaderIsHereError:
-                flight = Flight(key)  # leads for itself alone: not registered, so not kept
-                break
-            return value, None if value is MISSING else Tier.ORIGIN
+        started = perf_counter()
+        flight = Flight(key, origin)
         try:
-            value = self._look_up(flight)
-            if value is not MISSING:
-                self._land(flight, value)
-                return value, Tier.MEMORY if self.disk is None else Tier.DISK
-            if origin is None:
-                self._land(flight, MISSING)
-                return MISSING, None
-            answer = yield Call(origin, "load", (key, _validators(flight)), (flight,))
-            value = self._accept(flight, answer, ttl)
-        except BaseException as error:
-            value = self._fail(flight, error)
-        return value, None if value is MISSING else Tier.ORIGIN
+            while (other := self._flights.join(flight)) is not None:
+                if (yield from self._follow(flight, other, ttl)):
+                    break
+            else:
+                yield from self._lead(flight, ttl)
+        finally:
+            self._part(flight, started)
+        if flight.error is not None:
+            raise flight.error
+        return default if flight.value is MISSING else flight.value
 
     def read_many(self, keys: Iterable[Any]) -> Steps[dict[Any, Any]]:
         """Answer several keys, one batch per tier; only the missing ones go down."""
         self._require_open()
         wanted = list(dict.fromkeys(keys))
         found = self.memory.get_many(wanted) if self.memory is not None else {}
-        errors: dict[Any, Exception] = {}
-        missing = [key for key in wanted if key not in found]
-        while missing:
-            joined = [self._join(key) for key in missing]
-            led = {flight.key: flight for flight, leads in joined if leads}
-            missing = []
-            yield from self._lead_many(led, found, errors)
-            for flight, leads in joined:
-                if leads:
-                    continue
-                try:
-                    value = yield from self._follow(flight)
-                except LeaderLostError:
-                    missing.append(flight.key)
-                except LeaderIsHereError:
-                    alone = {flight.key: Flight(flight.key)}
-                    yield from self._lead_many(alone, found, errors)
-                except Exception as error:
-                    errors[flight.key] = error
-                else:
-                    if value is not MISSING:
-                        found[flight.key] = value
+        started = perf_counter()
+        origin = self.loading_origin()
+        flights = [Flight(key, origin) for key in wanted if key not in found]
+        try:
+            rest = flights
+            while rest:
+                others = [(flight, self._flights.join(flight)) for flight in rest]
+                yield from self._lead_many([flight for flight, other in others if other is None])
+                rest = []
+                for flight, other in others:
+                    if other is None:
+                        continue
+                    if not (yield from self._follow(flight, other, None)):
+                        rest.append(flight)
+        finally:
+            for flight in flights:
+                self._part(flight, started)
+        found |= {flight.key: flight.value for flight in flights if flight.value is not MISSING}
+        errors = {flight.key: flight.error for flight in flights if flight.error is not None}
         if errors:
             raise PartialLoadError(found, errors)
         return {key: found[key] for key in wanted if key in found}
-
-    def _lead_many(
-        self, led: dict[Any, Flight], found: dict[Any, Any], errors: dict[Any, Exception]
-    ) -> Steps[None]:
-        open_flights = dict(led)
-
-        def settle(flight: Flight, value: Any) -> None:
-            del open_flights[flight.key]
-            if value is not MISSING:
-                found[flight.key] = value
-
-        try:
-            for key, value in self._look_up_many(led).items():
-                self._land(led[key], value)
-                settle(led[key], value)
-            if not open_flights:
-                return
-            origin = self.loading_origin()
-            if origin is None:
-                for flight in list(open_flights.values()):
-                    self._land(flight, MISSING)
-                    settle(flight, MISSING)
-                return
-            wanted = {key: _validators(flight) for key, flight in open_flights.items()}
-            answers = yield Call(origin, "load_many", (wanted,), tuple(open_flights.values()))
-            for key, flight in list(open_flights.items()):
-                try:
-                    answer = answers.get(key, NotFound())
-                    if isinstance(answer, Exception):
-                        value = self._fail(flight, answer)
-                    else:
-                        value = self._accept(flight, answer, self.ttl)
-                except Exception as error:
-                    errors[key] = error
-                    value = MISSING
-                settle(flight, value)
-        except BaseException as error:
-            for key, flight in open_flights.items():
-                try:
-                    value = self._fail(flight, error)
-                except Exception as failure:
-                    errors[key] = failure
-                else:
-                    if value is not MISSING:
-                        found[key] = value
 
     def contains(self, key: Any) -> bool:
         """Whether a tier holds a fresh entry; the origin is not asked."""
         self._require_open()
         if self.memory is not None and key in self.memory:
             return True
-        return self.disk is not None and key in self.disk
-
-    # -- writes ---------------------------------------------------------------------------------
-
-    def write(self, key: Any, value: Any, ttl: float | None) -> Steps[None]:
-        """Store a value; under write_through the origin comes first."""
-        self._require_open()
-        if ttl is None:
-            ttl = self.ttl
-        validators = None
-        if self.strategy == "write_through" and self.origin is not None:
-            validators = yield Call(self.origin, "store", (key, value))
-            self._count("stores")
-        with self._lock(key):
-            self._flights.pop(key, None)
-            if self.disk is not None:
-                self.disk.put(key, value, ttl=ttl, stale=self.stale, validators=validators)
-            if not self._hold(key, value, ttl, validators) and self.disk is None:
-                raise ValueTooLargeError(
-                    f"the value of {key!r} is larger than the memory tier and there is no disk tier"
-                )
-
-    def remove(self, key: Any) -> Steps[bool]:
-        """Delete a key from the tiers (and from the origin under write_through)."""
-        self._require_open()
-        if self.strategy == "write_through" and self.origin is not None:
-            yield Call(self.origin, "delete", (key,))
-            self._count("deletes")
-        return self._drop(key)
-
-    def clear(self) -> None:
-        """Empty the tiers; loads in flight are handed out but not kept."""
-        self._require_open()
-        for key in list(self._flights):
-            with self._lock(key):
-                self._flights.pop(key, None)
-        if self.disk is not None:
-            self.disk.clear()
-        if self.memory is not None:
-            self.memory.clear()
-
-    # -- flights --------------------------------------------------------------------------------
-
-    def _join(self, key: Any) -> tuple[Flight, bool]:
-        """Return the flight for the key and whether the caller has to lead it."""
-        with self._lock(key):
-            flight = self._flights.get(key)
-            if flight is None:
-                flight = self._flights[key] = Flight(key)
-                return flight, True
-            if _closes_a_ring(flight):
-                return Flight(key), True  # for itself alone
-            if flight.future is None:
-                flight.future = Future()
-                flight.future.set_running_or_notify_cancel()
-            for mine in _leading.get():
-                mine.waits_for.append(flight)
-            return flight, False
-
-    def _follow(self, flight: Flight) -> Steps[Any]:
         try:
-            assert flight.future is not None
-            return (yield Wait(flight.future, flight.thread))
-        finally:
-            for mine in _leading.get():
-                mine.waits_for.remove(flight)
-
-    def _take_off(self, flight: Flight) -> bool:
-        """Unregister the flight, under its lock; False when a write has superseded it."""
-        if self._flights.get(flight.key) is not flight:
+            return self.disk is not None and key in self.disk
+        except DiskError as error:
+            self._disk_failed(error)
             return False
-        del self._flights[flight.key]
+
+    def _follow(self, flight: Flight, other: Flight, ttl: float | None) -> Steps[bool]:
+        """End the flight as the other one ends; False when it has to be tried again."""
+        try:
+            with self._flights.waiting(other):
+                yield Wait(other)
+        except WaitsForItselfError:
+            if led_here(flight.key) > 1:
+                raise RecursionError(
+                    f"the loader of {flight.key!r} asks the cache for {flight.key!r} over and over"
+                ) from None
+            yield from self._lead(flight, ttl)  # for itself alone: not registered, so not kept
+            return True
+        if other.lost or (other.value is MISSING and self._asks_elsewhere(flight, other)):
+            return False
+        self._flights.end(flight, other.value, other.tier, other.error)
         return True
 
-    def _land(self, flight: Flight, value: Any) -> None:
-        """End a flight whose value, if any, is already in the tiers."""
-        with self._lock(flight.key):
-            self._take_off(flight)
-            future = flight.future
-        if future is not None:
-            future.set_result(value)
+    def _asks_elsewhere(self, flight: Flight, other: Flight) -> bool:
+        """Whether the flight could find what the other one did not: it has another origin."""
+        return flight.origin is not None and (
+            other.origin is None
+            or (flight.origin is self.origin) is not (other.origin is self.origin)
+        )
 
-    def _accept(self, flight: Flight, answer: Answer[Any], ttl: float | None) -> Any:
-        """Take in what the origin answered, end the flight, and return the value."""
+    def _lead(self, flight: Flight, ttl: float | None) -> Steps[None]:
+        self._look_up([flight])
+        if flight.ended:
+            return
+        if flight.origin is None:
+            self._flights.end(flight)
+            return
+        answer: Answer[Any] | Exception
+        try:
+            answer = yield Call(flight.origin, "load", (flight.key, _held(flight)), (flight,))
+        except Exception as error:
+            answer = error
+        self._settle(flight, answer, self.ttl if ttl is None else ttl)
+
+    def _lead_many(self, flights: list[Flight]) -> Steps[None]:
+        self._look_up(flights)
+        flights = [flight for flight in flights if not flight.ended]
+        if not flights:
+            return
+        origin = flights[0].origin
+        if origin is None:
+            for flight in flights:
+                self._flights.end(flight)
+            return
+        wanted = {flight.key: _held(flight) for flight in flights}
+        try:
+            answers = yield Call(origin, "load_many", (wanted,), tuple(flights))
+            answers = {key: answers.get(key, NotFound()) for key in wanted}
+        except Exception as error:
+            answers = dict.fromkeys(wanted, error)
+        for flight in flights:
+            self._settle(flight, answers[flight.key], self.ttl)
+
+    def _look_up(self, flights: list[Flight]) -> None:
+        """End the flights that the tiers can answer, and note the stale copies of the others."""
+        if self.memory is not None:
+            for flight in flights:
+                held = self.memory.held(flight.key)
+                if held is None:
+                    continue
+                value, left, note = held
+                if left is None or left > 0:  # it landed between the miss and the flight
+                    self._flights.end(flight, value, Tier.MEMORY)
+                else:
+                    flight.copy = Copy(value, note, Tier.MEMORY)
+        below = {flight.key: flight for flight in flights if not flight.ended}
+        if self.disk is None or not below:
+            return
+        try:
+            records = self.disk.fetch_many(below)
+        except DiskError as error:
+            self._disk_failed(error)
+            return
+        for key, record in records.items():
+            flight = below[key]
+            if not record.fresh:
+                flight.copy = Copy(record.value, record.validators, Tier.DISK)
+                continue
+            with self._flights.lock(key):
+                if self._flights.holds(flight):
+                    self._hold(key, record.value, record.ttl_left, record.validators)
+                self._flights.end(flight, record.value, Tier.DISK)
+
+    def _settle(self, flight: Flight, answer: Answer[Any] | Exception, ttl: float | None) -> None:
+        """End a flight with what the origin answered, or with the stale copy if it failed."""
+        try:
+            value = self._accept(flight, answer, ttl)
+        except Exception as error:
+            self._count("errors")
+            if flight.copy is None:
+                self._flights.end(flight, error=error)
+            else:
+                self._count("stale_served")
+                self._flights.end(flight, flight.copy.value, flight.copy.tier)
+        else:
+            self._flights.end(flight, value, None if value is MISSING else Tier.ORIGIN)
+
+    def _accept(self, flight: Flight, answer: Answer[Any] | Exception, ttl: float | None) -> Any:
+        """Keep what the origin answered, unless a write came between, and return the value."""
+        if isinstance(answer, Exception) and not isinstance(answer, NotFoundError):
+            raise answer
         self._count("loads")
-        value = MISSING
+        value: Any = MISSING
+        validators: Validators | None = None
         if isinstance(answer, Loaded):
             value, validators = answer.value, answer.validators
         elif isinstance(answer, NotModified):
             if flight.copy is None:
                 raise OriginError(
-                    f"the origin answered 'not modified' for {flight.key!r}, "
-                    "of which no copy is held"
+                    f"the origin answered 'not modified' for {flight.key!r}, but no copy is held"
                 )
             self._count("not_modified")
-            value, validators = flight.copy
-        elif isinstance(answer, NotFound):
+            value, validators = flight.copy.value, flight.copy.validators
+        elif isinstance(answer, (NotFound, NotFoundError)):
             self._count("not_found")
         else:
             raise OriginError(
                 "an origin is expected to answer Loaded, NotModified or NotFound, "
                 f"got {type(answer).__name__}"
             )
-        with self._lock(flight.key):
-            if self._take_off(flight):
-                if value is MISSING:
+        if isinstance(answer, (Loaded, NotModified)) and answer.ttl is not None:
+            ttl = answer.ttl
+        try:
+            with self._flights.lock(flight.key):
+                if not self._flights.holds(flight):
+                    pass
+                elif value is MISSING:
                     self._forget(flight.key)
                 else:
-                    own = answer.ttl  # type: ignore[union-attr]  # NotFound has no value
-                    self._keep(flight.key, value, ttl if own is None else own, validators)
-            future = flight.future
-        if future is not None:
-            future.set_result(value)
+                    self._keep(flight.key, value, ttl, validators)
+        except DiskError as error:
+            self._disk_failed(error)
+        except ClosedError:
+            pass  # closed while it loaded: handed out, not kept
         return value
 
-    def _fail(self, flight: Flight, error: BaseException) -> Any:
-        """End a flight that failed: with the stale copy if there is one, else raise ``error``."""
-        outcome: BaseException | None = error
-        if isinstance(error, NotFoundError):
-            return self._accept(flight, NotFound(), None)
-        if not isinstance(error, Exception):
-            outcome = LeaderLostError()  # cancelled or interrupted: only the leader hears of it
-        else:
-            self._count("errors")
-            if flight.copy is not None:
-                self._count("stale_served")
-                outcome = None
-        with self._lock(flight.key):
-            self._take_off(flight)
-            future = flight.future
-        if future is not None:
-            if outcome is None:
-                future.set_result(flight.copy[0])  # type: ignore[index]
-            else:
-                future.set_exception(outcome)
-        if outcome is None:
-            return flight.copy[0]  # type: ignore[index]
-        raise error
+    def _part(self, flight: Flight, started: float) -> None:
+        """Leave a flight behind: nobody may wait for it any more, and the listener is told."""
+        if not flight.ended:
+            self._flights.end_lost(flight)
+        if self.listener is not None:
+            try:
+                self.listener.looked_up(flight.key, flight.tier, perf_counter() - started)
+            except Exception:
+                log.exception("a listener failed")
+
+    # -- writes ---------------------------------------------------------------------------------
+
+    def write(self, key: Any, value: Any, ttl: float | None) -> Steps[None]:
+        """Store a value; under write_through the origin comes first."""
+        self._require_open()
+        ttl = self.ttl if ttl is None else ttl
+        origin = self._written_origin()
+        if origin is None:
+            with self._flights.lock(key):
+                self._flights.supersede(key)
+                if self.disk is None:
+                    self._put_in_memory(key, value, ttl, None)
+                else:
+                    self.disk.put(key, value, ttl=ttl, stale=self.stale)
+                    self._hold(key, value, ttl, None)
+            return
+        self._check_key(key)
+        with self._flights.writing(key) as writers:
+            validators = yield Call(origin, "store", (key, value))
+            self._count("stores")
+            with self._flights.lock(key):
+                self._flights.supersede(key)
+                if writers.overlapped:
+                    self._forget(key)
+                else:
+                    self._keep(key, value, ttl, validators)
+
+    def remove(self, key: Any) -> Steps[bool]:
+        """Delete a key from the tiers; under write_through the origin comes first."""
+        self._require_open()
+        origin = self._written_origin()
+        if origin is None:
+            return self._drop(key)
+        self._check_key(key)
+        with self._flights.writing(key):
+            yield Call(origin, "delete", (key,))
+            self._count("deletes")
+            return self._drop(key)
+
+    def _check_key(self, key: Any) -> None:
+        """Raise what the tiers would raise for a key they cannot take, before the origin has it."""
+        hash(key)
+        if self.disk is not None:
+            from hybridcore.disk.keys import encode_key
+
+            encode_key(key)
+
+    def _drop(self, key: Any) -> bool:
+        with self._flights.lock(key):
+            self._flights.supersede(key)
+            return self._forget(key)
+
+    def clear(self) -> None:
+        """Empty the tiers; loads in flight are handed out but not kept."""
+        self._require_open()
+        with self._flights.all_locks():
+            self._flights.supersede_all()
+            if self.memory is not None:
+                self.memory.clear()
+            if self.disk is not None:
+                self.disk.clear()
 
     # -- tiers ----------------------------------------------------------------------------------
 
-    def _look_up(self, flight: Flight) -> Any:
-        """The fresh value from the tiers, or MISSING with the stale copy noted on the flight."""
-        return self._look_up_many({flight.key: flight}).get(flight.key, MISSING)
+    def _keep(self, key: Any, value: Any, ttl: float | None, validators: Validators | None) -> None:
+        """Put what the origin has into the tiers; one that cannot take it keeps nothing older.
 
-    def _look_up_many(self, flights: dict[Any, Flight]) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
-        if self.memory is not None:
-            for key, flight in flights.items():
-                held = self.memory.held(key)
-                if held is None:
-                    continue
-                value, left, note = held
-                if left is None or left > 0:
-                    found[key] = value  # it landed between the miss and the flight
-                else:
-                    flight.copy = Copy(value, note)
-        rest = [key for key in flights if key not in found]
-        if self.disk is None or not rest:
-            return found
+        Raises:
+            DiskError: something older may still be on disk.
+        """
         try:
-            records = self.disk.fetch_many(rest)
+            if self.disk is not None:
+                self.disk.put(key, value, ttl=ttl, stale=self.stale, validators=validators)
+        except (EncodeError, ValueTooLargeError) as error:
+            log.warning("%s is not kept on disk: %s", type(value).__name__, error)
+            self._forget(key)
         except DiskError as error:
             self._disk_failed(error)
-            return found
-        for key, record in records.items():
-            flight = flights[key]
-            if not record.fresh:
-                flight.copy = Copy(record.value, record.validators)
-                continue
-            found[key] = record.value
-            with self._lock(key):
-                if self._flights.get(key) is flight:
-                    self._hold(key, record.value, record.ttl_left, record.validators)
-        return found
+            self._forget(key)
+        finally:
+            self._hold(key, value, ttl, validators)
 
-    def _keep(self, key: Any, value: Any, ttl: float | None, validators: Validators | None) -> None:
-        """Put a loaded value into the tiers; one that a tier cannot take is served all the same."""
-        if self.disk is not None:
-            try:
-                self.disk.put(key, value, ttl=ttl, stale=self.stale, validators=validators)
-            except (EncodeError, ValueTooLargeError) as error:
-                log.warning("%s is not kept on disk: %s", type(value).__name__, error)
-                self.disk.delete(key)
-            except DiskError as error:
-                self._disk_failed(error)
-        self._hold(key, value, ttl, validators)
-
-    def _hold(self, key: Any, value: Any, ttl: float | None, validators: Validators | None) -> bool:
-        """Put a value into memory; False, and no older value left, when it is too large."""
+    def _put_in_memory(
+        self, key: Any, value: Any, ttl: float | None, validators: Validators | None
+    ) -> None:
         if self.memory is None:
-            return self.disk is not None
-        try:
-            self.memory.hold(key, value, validators, ttl, self.stale if ttl is not None else 0.0)
-        except ValueTooLargeError:
-            self.memory.discard(key)
-            return False
-        return True
+            return
+        if self._memory_ttl is not None:
+            ttl = self._memory_ttl if ttl is None else min(ttl, self._memory_ttl)
+        self.memory.hold(key, value, validators, ttl, 0.0 if ttl is None else self.stale)
 
-    def _drop(self, key: Any) -> bool:
-        with self._lock(key):
-            self._flights.pop(key, None)
-            return self._forget(key)
+    def _hold(self, key: Any, value: Any, ttl: float | None, validators: Validators | None) -> None:
+        try:
+            self._put_in_memory(key, value, ttl, validators)
+        except BaseException as error:
+            assert self.memory is not None
+            self.memory.discard(key)  # no older value may stay
+            if not isinstance(error, ValueTooLargeError):
+                raise
 
     def _forget(self, key: Any) -> bool:
-        there = False
+        """Delete a key from the tiers; return whether one had it."""
+        there = self.memory is not None and self.memory.discard(key)
         if self.disk is not None:
-            there = self.disk.delete(key)
-        if self.memory is not None:
-            there = self.memory.discard(key) or there
+            there = self.disk.delete(key) or there
         return there
 
-    def require(self, key: Any, value: Any) -> Any:
-        """The value, or NotFoundError for MISSING."""
-        if value is MISSING:
-            raise NotFoundError(f"no tier and no loader has {key!r}")
-        return value
-
-    def close(self) -> bool:
-        """Close the disk tier and stop answering; False when that was done before."""
-        if self.closed:
-            return False
+    def close(self) -> None:
+        """Stop answering and close the disk tier."""
         self.closed = True
+        front = self._front()
+        if front is not None:
+            front._detach()
         if self.disk is not None:
             self.disk.close()
-        return True
 
     # -- the rest -------------------------------------------------------------------------------
 
@@ -509,23 +427,28 @@ class Engine:
         """The origin that a plain miss asks, None under cache_aside."""
         return None if self.strategy == "cache_aside" else self.origin
 
+    def _written_origin(self) -> Origin[Any, Any] | None:
+        return self.origin if self.strategy == "write_through" else None
+
+    def require(self, key: Any, value: Any) -> Any:
+        """The value, or NotFoundError for MISSING."""
+        if value is MISSING:
+            raise NotFoundError(f"no tier and no loader has {key!r}")
+        return value
+
     def origin_stats(self) -> OriginStats:
         """A snapshot of what was counted."""
         from hybridcore.stats import OriginStats
 
         with self._counting:
-            counts = self._counts
-            return OriginStats(**{name: getattr(counts, name) for name in Counts.__slots__})
-
-    def _lock(self, key: Any) -> Lock:
-        return self._locks[hash(key) & 63]
+            return OriginStats(*(self._counts[name] for name in OriginStats.__slots__))
 
     def _count(self, name: str) -> None:
         with self._counting:
-            setattr(self._counts, name, getattr(self._counts, name) + 1)
+            self._counts[name] += 1
 
     def _disk_failed(self, error: DiskError) -> None:
-        first = self._counts.disk_errors == 0
+        first = not self._counts["disk_errors"]
         self._count("disk_errors")
         log.log(
             logging.WARNING if first else logging.DEBUG,
@@ -533,28 +456,29 @@ class Engine:
             error,
         )
 
-    def _tell(self, key: Any, tier: Tier | None, duration: float) -> None:
-        assert self.listener is not None
-        try:
-            self.listener.looked_up(key, tier, duration)
-        except Exception:
-            log.exception("a listener failed")
-
     def _require_open(self) -> None:
         if self.closed:
             raise ClosedError("this hybrid cache was closed")
 
 
-def _validators(flight: Flight) -> Validators | None:
+def _held(flight: Flight) -> Validators | None:
     return flight.copy.validators if flight.copy is not None else None
 
 
-def _closes_a_ring(flight: Flight) -> bool:
-    """Whether waiting for the flight would, over others, wait for one that is led here."""
-    mine = _leading.get()
-    reached = [flight] if mine else []
-    for other in reached:
-        if other in mine:
-            return True
-        reached.extend(waited for waited in other.waits_for if waited not in reached)
-    return False
+# -- forks ------------------------------------------------------------------------------------
+
+_engines: WeakSet[Engine] = WeakSet()
+_watching_forks = False
+
+
+def _reset_after_forks(engine: Engine) -> None:
+    global _watching_forks
+    _engines.add(engine)
+    if not _watching_forks and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork_in_child)
+        _watching_forks = True
+
+
+def _after_fork_in_child() -> None:
+    for engine in _engines:
+        engine.start_afresh()

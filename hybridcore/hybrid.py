@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from hybridcore._native import Front, MemoryStore
 from hybridcore.aio import AsyncFace
 from hybridcore.config import EntryOptions, Memory, Strategy, check_strategy
-from hybridcore.engine import MISSING, Engine, LeaderIsHereError, Steps, Wait, leading
+from hybridcore.engine import Engine, Steps, Wait
 from hybridcore.errors import ConfigurationError
+from hybridcore.flights import MISSING, Flight, WaitsForItselfError, leading
 from hybridcore.memory import Cache
 from hybridcore.origins import CallableOrigin, Origin
+from hybridcore.origins.base import on_background_loop
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ class HybridCache(Front[K, V]):
     def __init__(
         self,
         memory: Memory | Cache[K, V] | None = Memory("64MiB"),  # noqa: B008  # immutable
-        disk: Lmdb[Any, Any] | None = None,
+        disk: Lmdb[K, V] | None = None,
         origin: Origin[K, V] | Callable[[K], V | Awaitable[V]] | None = None,
         *,
         strategy: Strategy = "read_through",
@@ -90,7 +93,7 @@ class HybridCache(Front[K, V]):
                 "a hybrid cache without memory and disk holds nothing: give it memory= or disk="
             )
         super().__init__(store)
-        self._engine = Engine(store, disk, source, strategy, defaults, listener)
+        self._engine = Engine(ref(self), store, disk, source, strategy, defaults, listener)
         self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
 
     def _missed(self, key: K, default: Any) -> Any:
@@ -154,10 +157,15 @@ class HybridCache(Front[K, V]):
 
     def close(self) -> None:
         """Close the disk tier and the origin; further calls raise ClosedError."""
-        if self._engine.close():
-            self._detach()
-            if self._engine.origin is not None:
-                self._engine.origin.close()
+        engine = self._engine
+        if not engine.closed:
+            try:
+                engine.close()
+            finally:
+                if engine.origin is not None:
+                    engine.origin.close()
+
+    __iter__ = None  # or iter() would ask for the keys 0, 1, 2...
 
     def __contains__(self, key: object) -> bool:
         return self._engine.contains(key)
@@ -206,11 +214,10 @@ def _carry_out(steps: Steps[T]) -> T:
     try:
         effect = next(steps)
         while True:
+            outcome = None
             try:
                 if isinstance(effect, Wait):
-                    if effect.thread == get_ident() and not effect.future.done():
-                        raise LeaderIsHereError  # the engine decides what then
-                    outcome = effect.future.result()
+                    _wait_for(effect.flight)
                 else:
                     with leading(effect.flights):
                         outcome = getattr(effect.origin, effect.method)(*effect.args)
@@ -220,3 +227,14 @@ def _carry_out(steps: Steps[T]) -> T:
                 effect = steps.send(outcome)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
+
+
+def _wait_for(flight: Flight) -> None:
+    assert flight.future is not None
+    if flight.future.done():
+        return
+    if flight.thread == get_ident() or on_background_loop():
+        raise WaitsForItselfError
+    flight.future.result()

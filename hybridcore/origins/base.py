@@ -144,18 +144,20 @@ def held_by_key(keys: Iterable[K]) -> Mapping[K, Validators | None]:
 
 
 async def run_in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run a sync function in a worker thread; StopIteration, which no future can carry, is
-    a RuntimeError as it is inside a generator."""
-
+    """Run a sync function in a worker thread. What it raises comes as it is: asyncio's futures
+    cannot carry a StopIteration, and turn the CancelledError of another pool into their own."""
     import asyncio
 
-    def call() -> T:
+    def call() -> tuple[T | None, BaseException | None]:
         try:
-            return function(*args)
-        except StopIteration as error:
-            raise RuntimeError(f"{function!r} raised StopIteration") from error
+            return function(*args), None
+        except BaseException as error:
+            return None, error
 
-    return await asyncio.to_thread(call)
+    result, error = await asyncio.to_thread(call)
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # a T, as there was no error
 
 
 class _Background:
@@ -178,6 +180,11 @@ class _Background:
                 ).start()
             return loop
 
+    def runs_here(self) -> bool:
+        """Whether this thread is the one of the loop."""
+        running = running_loop()
+        return running is not None and running is self._loops.get(os.getpid())
+
 
 _background = _Background()
 
@@ -192,6 +199,11 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def on_background_loop() -> bool:
+    """Whether this thread runs the async origins of sync callers; it must not wait for them."""
+    return _background.runs_here()
+
+
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the background loop and wait for it.
 
@@ -200,10 +212,14 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """
     import asyncio
 
-    loop = _background.loop()
-    if running_loop() is loop:
+    if on_background_loop():
         work.close()
         raise RuntimeError(
             "an async origin called back into the sync face of the cache; use the .aio face there"
         )
-    return asyncio.run_coroutine_threadsafe(work, loop).result()
+    future = asyncio.run_coroutine_threadsafe(work, _background.loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # nobody waits any more, as after a KeyboardInterrupt
+        raise

@@ -1,0 +1,205 @@
+"""Single flight: one load per key at a time, however many callers want it.
+
+A load is registered under its key while it runs. A write takes the registration out, and a load
+that is not registered any more when it ends is handed to its callers but not kept: the write wins.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from threading import Lock, RLock, get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hybridcore.origins.base import Origin
+    from hybridcore.types import Tier, Validators
+
+MISSING: Any = object()
+"""No value, where None is one."""
+
+
+class WaitsForItselfError(Exception):
+    """Waiting for this load would never end: it waits for the one who would wait."""
+
+
+class Copy(NamedTuple):
+    """A copy that is past its ttl: to be renewed, or served while the origin fails."""
+
+    value: Any
+    validators: Validators | None
+    tier: Tier
+
+
+class Flight:
+    """One load of one key. It has ended with a value, with MISSING, with an error, or lost."""
+
+    __slots__ = (
+        "copy", "ended", "error", "future", "is_abandoned", "key", "lost", "origin", "thread",
+        "tier", "value", "waits_for",
+    )  # fmt: skip
+
+    def __init__(self, key: Any, origin: Origin[Any, Any] | None) -> None:
+        self.key = key
+        self.origin = origin  # asked if no tier has the key
+        self.copy: Copy | None = None
+        self.thread = get_ident()
+        self.is_abandoned: Callable[[], bool] = bool  # asks who might leave it without ending it
+        self.future: Future[None] | None = None  # made when the first follower comes
+        self.waits_for: list[Flight] = []  # flights that the loader of this one waits for
+        self.ended = False
+        self.value: Any = MISSING
+        self.tier: Tier | None = None
+        self.error: Exception | None = None
+        self.lost = False  # cancelled or interrupted with its leader: another has to lead
+
+
+@dataclass(slots=True)
+class Writers:
+    """Those who are writing one key to the origin."""
+
+    count: int = 0
+    overlapped: bool = False  # so nobody knows whose value the origin has now
+
+
+class Flights:
+    """The loads under way, and the locks under which entries are changed, one of 64 by key."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Any, Flight] = {}
+        self._locks = [RLock() for _ in range(64)]  # listeners and destructors may come back
+        self._waiting = Lock()
+        self._writers: dict[Any, Writers] = {}
+
+    def lock(self, key: Any) -> RLock:
+        """The lock under which the key is changed; raises TypeError for unhashable keys."""
+        return self._locks[hash(key) & 63]
+
+    @contextmanager
+    def all_locks(self) -> Iterator[None]:
+        """Nobody else changes any key meanwhile."""
+        with ExitStack() as stack:
+            for lock in self._locks:
+                stack.enter_context(lock)
+            yield
+
+    def join(self, flight: Flight) -> Flight | None:
+        """Register the flight; if its key is being loaded, return that flight instead."""
+        with self.lock(flight.key):
+            other = self._flights.get(flight.key)
+            if other is None or other.ended or other.is_abandoned():
+                if other is not None:
+                    self.end_lost(other)
+                self._flights[flight.key] = flight
+                return None
+            if other.future is None:
+                other.future = Future()
+                other.future.set_running_or_notify_cancel()  # a follower cannot cancel it
+            return other
+
+    def holds(self, flight: Flight) -> bool:
+        """Under the lock: whether what the flight brings is to be kept."""
+        return self._flights.get(flight.key) is flight
+
+    def supersede(self, key: Any) -> None:
+        """Under the lock: let nothing be kept of the load that runs."""
+        self._flights.pop(key, None)
+
+    def supersede_all(self) -> None:
+        """Under all locks: let nothing be kept of any load that runs."""
+        self._flights.clear()
+
+    def end(
+        self,
+        flight: Flight,
+        value: Any = MISSING,
+        tier: Tier | None = None,
+        error: Exception | None = None,
+        *,
+        lost: bool = False,
+    ) -> None:
+        """Tell the followers what became of the flight; of several calls the first counts."""
+        with self.lock(flight.key):
+            if not flight.ended:
+                flight.value, flight.tier, flight.error, flight.lost = value, tier, error, lost
+                flight.ended = True
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+            if flight.future is not None and not flight.future.done():
+                flight.future.set_result(None)
+
+    def end_lost(self, flight: Flight) -> None:
+        """End a flight that nobody ended: its followers have to lead themselves."""
+        self.end(flight, lost=True)
+
+    @contextmanager
+    def waiting(self, other: Flight) -> Iterator[None]:
+        """While the loaders that run in this context wait for the other flight.
+
+        Raises:
+            WaitsForItselfError: the other one waits for a loader of this context.
+        """
+        mine = _leading.get()
+        if not mine:
+            yield
+            return
+        with self._waiting:
+            if _reaches(other, mine):
+                raise WaitsForItselfError
+            for flight in mine:
+                flight.waits_for.append(other)
+        try:
+            yield
+        finally:
+            with self._waiting:
+                for flight in mine:
+                    flight.waits_for.remove(other)
+
+    @contextmanager
+    def writing(self, key: Any) -> Iterator[Writers]:
+        """While the origin is written, so that writes of one key that overlap are known."""
+        with self.lock(key):
+            writers = self._writers.setdefault(key, Writers())
+            writers.count += 1
+            writers.overlapped |= writers.count > 1
+        try:
+            yield writers
+        finally:
+            with self.lock(key):
+                writers.count -= 1
+                if not writers.count:
+                    self._writers.pop(key, None)
+
+
+_leading: ContextVar[tuple[Flight, ...]] = ContextVar("hybridcore_leading", default=())
+"""The flights whose loaders run in this context, outermost first."""
+
+
+@contextmanager
+def leading(flights: tuple[Flight, ...]) -> Iterator[None]:
+    """While the origin is called for these flights, so that a loader that asks back is known."""
+    token = _leading.set(_leading.get() + flights)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # an abandoned task is ended by the collector, anywhere
+            _leading.reset(token)
+
+
+def led_here(key: Any) -> int:
+    """How many flights of the key have their loaders running in this context."""
+    return sum(flight.key == key for flight in _leading.get())
+
+
+def _reaches(flight: Flight, goals: tuple[Flight, ...]) -> bool:
+    """Whether the flight is one of the goals, or waits for one over any number of others."""
+    reached = [flight]
+    for other in reached:
+        if other in goals:
+            return True
+        reached.extend(waited for waited in other.waits_for if waited not in reached)
+    return False
