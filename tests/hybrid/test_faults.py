@@ -1,0 +1,596 @@
+"""What goes wrong around the cache does not go wrong inside it."""
+
+import asyncio
+import concurrent.futures
+import gc
+import multiprocessing
+import os
+import shutil
+import threading
+import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import hybridcore as hc
+
+from .conftest import PATIENCE, Gate, Source, stopped_load
+
+# -- closing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["close", "aclose", "with", "async with"])
+def test_close(make_store, how):
+    """After closing, by whichever face, every call of both raises ClosedError; twice is fine."""
+    source = Source({"k": 1})
+    store = make_store(source)
+    assert store.get("k") == 1
+
+    async def close():
+        if how == "aclose":
+            await store.aio.aclose()
+        else:
+            async with store.aio as face:
+                assert await face.get("k") == 1
+
+    if how == "close":
+        store.close()
+    elif how == "with":
+        with store as same:
+            assert same.get("k") == 1
+    else:
+        asyncio.run(close())
+    store.close()
+    asyncio.run(store.aio.aclose())
+    assert source.closed == 1
+    calls = {
+        "get": ("k",), "get_many": (["k"],), "get_or_load": ("k", lambda key: 1), "put": ("k", 1),
+        "delete": ("k",), "contains": ("k",), "clear": (),
+    }  # fmt: skip
+
+    async def acall(method, arguments):
+        await getattr(store.aio, method)(*arguments)
+
+    for method, arguments in calls.items():
+        with pytest.raises(hc.ClosedError):
+            getattr(store, method)(*arguments)
+        with pytest.raises(hc.ClosedError):
+            asyncio.run(acall(method, arguments))
+    with pytest.raises(hc.ClosedError):
+        store["k"]
+    with pytest.raises(hc.ClosedError):
+        assert "k" in store
+    assert "closed" in repr(store)
+
+
+def test_close_while_a_load_runs(drive, make_store):
+    """Fault 16: a load under way when the store is closed still reaches its callers."""
+    source = Source({"k": "v"})
+    store = make_store(source)
+    with stopped_load(drive, source, store, "k") as load:
+        follower = drive.start("get", store, "k")
+        while store.stats().memory.misses < 2:
+            assert not follower.done()
+        drive.start("close", store).result(PATIENCE)
+    assert load.result(PATIENCE) == "v"
+    try:
+        assert follower.result(PATIENCE) == "v"
+    except hc.ClosedError:
+        pass  # it missed memory before, and got no further
+
+
+@pytest.mark.parametrize("close", ["close", "aclose"])
+def test_close_in_a_storm(tmp_path, close):
+    """Fault 16: whoever uses the store while it is closed gets a value or ClosedError."""
+    for turn in range(5):
+        store = hc.HybridCache(hc.Memory(5), hc.Lmdb(tmp_path / str(turn)), lambda key: key)
+        begun = threading.Barrier(5)
+
+        def use(store=store, begun=begun):
+            begun.wait(PATIENCE)
+            try:
+                for n in range(100_000):
+                    assert store.get(n % 50) in (n % 50, "put")
+                    if n % 7 == 0:
+                        store.put(n % 50, "put")
+                        store.get_many(range(5))
+                        store.delete(n % 50)
+            except hc.ClosedError:
+                return True
+            return False
+
+        with ThreadPoolExecutor(4) as pool:
+            users = [pool.submit(use) for _ in range(4)]
+            begun.wait(PATIENCE)
+            while store.stats().origin.loads < 100:
+                pass
+            store.close() if close == "close" else asyncio.run(store.aio.aclose())
+            assert all(user.result(PATIENCE) for user in users)
+
+
+def test_the_origin_is_closed_though_the_disk_is_not(make_store, tmp_path):
+    """One tier that cannot be closed does not keep the rest open."""
+
+    class Stubborn(hc.Lmdb):
+        def close(self):
+            super().close()
+            raise OSError("no")
+
+    source = Source({"k": 1})
+    store = make_store(source, disk=Stubborn(tmp_path / "stubborn"))
+    store.get("k")
+    with pytest.raises(OSError, match="no"):
+        store.close()
+    assert source.closed == 1
+    with pytest.raises(hc.ClosedError):
+        store.get("k")
+    store.close()
+
+
+def test_a_store_that_is_dropped_is_freed(tmp_path):
+    """Without close, the memory of a store goes when its last name does, without the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        store = hc.HybridCache(hc.Memory(10), hc.Lmdb(tmp_path / "dropped"), lambda key: key)
+        store.get("k")
+        memory, face = weakref.ref(store.memory), store.aio
+        del store
+        assert asyncio.run(face.get("k")) == "k"
+        del face
+        assert memory() is None
+    finally:
+        gc.enable()
+
+
+# -- forks -----------------------------------------------------------------------------------
+
+
+def _in_a_fork(work):
+    """Run work in a forked child and return what it put into the pipe."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that a forked process had threads
+        child = context.Process(target=lambda: sender.send(work()))
+        child.start()
+    try:
+        assert receiver.poll(PATIENCE), "the child hangs"
+        return receiver.recv()
+    finally:
+        child.join(1)
+        if child.is_alive():
+            os.kill(child.pid, 9)
+        child.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_while_a_load_runs(make_store):
+    """Fault 12: the child does not wait for a load whose leader stayed in the parent."""
+    source = Source({"k": "v"})
+    store = make_store(source)
+    gate = Gate()
+    source.after_load = gate
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(store.get, "k")
+        gate.wait_until_reached()
+        source.after_load = lambda key: None
+        assert _in_a_fork(lambda: (store.get("k"), store.put("l", 1), store.get("l"))) == (
+            "v", None, 1,
+        )  # fmt: skip
+        gate.open()
+        assert load.result(PATIENCE) == "v"
+    assert store.get("l") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_while_locks_are_held(make_store):
+    """Fault 13: locks that other threads held at the moment of the fork are free in the child."""
+    store = make_store(Source({n: n for n in range(64)}))
+    gate = Gate()
+
+    def hold_all():
+        with store._engine._flights.all_locks(), store._engine._counting:
+            gate()
+
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(hold_all)
+        gate.wait_until_reached()
+        assert _in_a_fork(lambda: store.get_many(range(64))) == {n: n for n in range(64)}
+        gate.open()
+        held.result(PATIENCE)
+    assert store.get(1) == 1
+
+
+# -- what loaders raise ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StopIteration("stop"), concurrent.futures.CancelledError("pool"), TimeoutError("late"),
+        concurrent.futures.TimeoutError("late"), StopAsyncIteration("stop"), RecursionError("deep"),
+        AssertionError("oops"), KeyError("k"), MemoryError("full"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_any_exception_reaches_every_caller(make_store, error):
+    """Fault 19: leader and followers of both faces end with the loader's error, and none hangs.
+
+    StopIteration is a RuntimeError, as it is inside a generator.
+    """
+    gate = Gate()
+
+    def load(key):
+        gate()
+        raise error
+
+    expected = RuntimeError if isinstance(error, StopIteration) else type(error)
+    store = make_store(load)
+
+    async def main(method, *arguments):
+        with pytest.raises(expected):
+            await asyncio.wait_for(getattr(store.aio, method)(*arguments), PATIENCE)
+        return "raised"
+
+    with ThreadPoolExecutor(4) as pool:
+        leader = pool.submit(store.get, "k")
+        gate.wait_until_reached()
+        thread = pool.submit(store.get, "k")
+        tasks = [pool.submit(asyncio.run, main("get", "k")) for _ in range(2)]
+        while store.stats().memory.misses < 4:
+            pass
+        gate.open()
+        assert isinstance(leader.exception(PATIENCE), expected)
+        assert isinstance(thread.exception(PATIENCE), expected)
+        assert [task.result(PATIENCE) for task in tasks] == ["raised"] * 2
+    assert asyncio.run(main("get", "k")) == "raised"
+    with pytest.raises(hc.PartialLoadError) as caught:
+        store.get_many(["k"])
+    assert isinstance(caught.value.errors["k"], type(error))
+
+
+def test_a_loader_that_is_cancelled_from_within(make_store):
+    """Fault 19: CancelledError out of a loader ends its own caller; the next one asks again."""
+    calls = []
+
+    async def load(key):
+        calls.append(key)
+        if len(calls) == 1:
+            raise asyncio.CancelledError
+        return "v"
+
+    async def main():
+        with pytest.raises(asyncio.CancelledError):
+            await store.aio.get("k")
+        return await store.aio.get("k")
+
+    store = make_store(load)
+    assert asyncio.run(main()) == "v"
+
+
+def test_cancelled_error_in_the_blocking_face(make_store):
+    """Fault 19: the same where the loader runs on the background loop."""
+
+    async def load(key):
+        raise asyncio.CancelledError
+
+    store = make_store(load)
+    for _ in range(2):
+        with pytest.raises((asyncio.CancelledError, concurrent.futures.CancelledError)):
+            store.get("k")
+
+
+def test_a_loader_that_never_returns(make_store):
+    """Fault 19: who waits for it can give up, and every other key goes on."""
+    forever = threading.Event()
+
+    def load(key):
+        return key if key != "stuck" else forever.wait(PATIENCE)
+
+    async def main():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(store.aio.get("stuck"), 0.01)
+        assert await store.aio.get_many(["a", "b"]) == {"a": "a", "b": "b"}
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(store.aio.get_many(["c", "stuck"]), 0.01)
+        assert await store.aio.get("c") == "c"
+        forever.set()
+
+    store = make_store(load)
+    asyncio.run(main())
+
+
+# -- the disk fails --------------------------------------------------------------------------
+
+
+class BrokenDisk(hc.Lmdb):
+    """A disk tier whose methods fail when told to."""
+
+    broken = ()
+
+    def _maybe(self, name):
+        if name in self.broken:
+            raise hc.DiskError(f"{name} is broken")
+
+    def fetch_many(self, keys):
+        self._maybe("fetch")
+        return super().fetch_many(keys)
+
+    def __contains__(self, key):
+        self._maybe("contains")
+        return super().__contains__(key)
+
+    def put(self, *args, **kw):
+        self._maybe("put")
+        super().put(*args, **kw)
+
+    def delete(self, key):
+        self._maybe("delete")
+        return super().delete(key)
+
+    def clear(self):
+        self._maybe("clear")
+        super().clear()
+
+
+@pytest.fixture
+def disk(tmp_path, clock):
+    return BrokenDisk(tmp_path / "broken", clock=clock.nanoseconds)
+
+
+def test_reads_go_past_a_broken_disk(drive, make_store, disk):
+    """Fault 6: with the disk gone, lookups are answered by memory and origin, and counted."""
+    source = Source({"a": 1, "b": 2})
+    store = make_store(source, disk=disk)
+    disk.broken = ("fetch", "contains", "put", "delete", "clear")
+    assert drive.get(store, "a") == 1
+    assert drive.get_many(store, ["a", "b", "none"]) == {"a": 1, "b": 2}
+    assert drive.get(store, "none") is None
+    assert not drive.contains(store, "none")
+    assert source.asked == ["a", "b", "none", "none"]
+    assert store.stats().origin.disk_errors > 0
+    disk.broken = ()
+    assert drive.get(store, "a") == 1
+
+
+def test_a_put_that_the_disk_refuses(drive, make_store, disk):
+    """Fault 5: the error is the caller's, and nothing was changed."""
+    store = make_store(disk=disk)
+    drive.put(store, "k", "old")
+    disk.broken = ("put",)
+    with pytest.raises(hc.DiskError, match="put is broken"):
+        drive.put(store, "k", "new")
+    assert drive.get(store, "k") == "old"
+    store.memory.clear()
+    assert drive.get(store, "k") == "old"
+
+
+def test_a_delete_that_the_disk_refuses(drive, make_store, disk):
+    """Fault 6: a delete that may come back is an error."""
+    store = make_store(disk=disk)
+    drive.put(store, "k", "old")
+    disk.broken = ("delete", "clear")
+    with pytest.raises(hc.DiskError, match="delete is broken"):
+        drive.delete(store, "k")
+    with pytest.raises(hc.DiskError, match="clear is broken"):
+        drive.clear(store)
+    disk.broken = ()
+    assert drive.delete(store, "k")
+    assert drive.get(store, "k") is None
+
+
+def test_write_through_past_a_broken_disk(drive, make_store, disk):
+    """Fault 6: the origin has the new value, so nobody is served the old one again."""
+    source = Source({"k": "old"})
+    store = make_store(source, disk=disk, strategy="write_through")
+    drive.get(store, "k")
+    disk.broken = ("put",)
+    drive.put(store, "k", "new")
+    store.memory.clear()
+    assert drive.get(store, "k") == "new"
+    disk.broken = ("put", "delete")
+    with pytest.raises(hc.DiskError):  # an older value may be there after memory has lost this one
+        drive.put(store, "k", "newer")
+    assert drive.get(store, "k") == "newer"
+
+
+def test_a_removed_directory(drive, make_store, tmp_path, clock):
+    """Fault 6: the directory is deleted under the store: reads go on."""
+    directory = tmp_path / "removed"
+    source = Source({n: n for n in range(20)})
+    store = make_store(source, disk=hc.Lmdb(directory, clock=clock.nanoseconds))
+    drive.get(store, 0)
+    shutil.rmtree(directory)
+    for n in range(20):
+        assert drive.get(store, n) == n
+
+
+# -- user code in odd places -----------------------------------------------------------------
+
+
+def test_a_listener_that_raises(drive, make_store, caplog):
+    """Fault 17: what a listener raises is logged and reaches nobody."""
+
+    class Listener:
+        def looked_up(self, key, tier, duration):
+            raise ValueError("listener")
+
+    store = make_store(Source({"k": 1}), listener=Listener())
+    assert drive.get(store, "k") == 1
+    assert drive.get_many(store, ["k", "l"]) == {"k": 1}
+    assert [record.exc_info[0] for record in caplog.records] == [ValueError, ValueError]
+
+
+def test_a_listener_that_comes_back(drive, make_store):
+    """Fault 17: a listener may use the store."""
+
+    class Listener:
+        def looked_up(self, key, tier, duration):
+            if len(key) < 5:
+                assert store.get(key + "x") is None
+                store.put(key, "from the listener")
+
+    store = make_store(Source(), listener=Listener())
+    assert drive.get(store, "k") is None
+    assert drive.get(store, "k") == "from the listener"
+
+
+def test_on_evict_that_comes_back(drive, make_store):
+    """Fault 17: on_evict of the memory tier may use the store, whatever the keys."""
+    evicted, within = [], []
+
+    def on_evict(key, value, cause):
+        evicted.append(key)
+        if not within:
+            within.append(key)
+            store.delete(key)
+            store.put(("log", key), len(evicted))
+            within.clear()
+
+    memory = hc.Cache(5, on_evict=on_evict)
+    store = make_store(lambda key: key, memory=memory, disk=None)
+    for n in range(200):
+        assert drive.get(store, n) == n
+    store.clear()
+    assert len(evicted) >= 200
+    memory.check()
+
+
+@pytest.mark.parametrize("strategy", ["read_through", "write_through"])
+def test_getsizeof_that_raises(drive, make_store, strategy):
+    """Fault 17: no tier serves an older value than the one that could not be measured."""
+
+    def getsizeof(value):
+        if value == "bad":
+            raise ZeroDivisionError
+        return 1
+
+    source = Source({"l": "bad"})
+    store = make_store(source, memory=hc.Cache(100, getsizeof=getsizeof), strategy=strategy)
+    drive.put(store, "k", "old")
+    with pytest.raises(ZeroDivisionError):
+        drive.put(store, "k", "bad")
+    assert "k" not in store.memory
+    assert store._engine.disk.get("k") == "bad"
+    with pytest.raises(ZeroDivisionError):
+        drive.get(store, "l")
+    source.values["l"] = "good"
+    store._engine.disk.delete("l")
+    assert drive.start("get", store, "l").result(PATIENCE) == "good"
+
+
+def test_keys_that_raise(drive, make_store):
+    """Fault 17: a key whose hash or equality raises is its caller's problem alone."""
+
+    class Key:
+        def __init__(self, name):
+            self.name = name
+
+        def __hash__(self):
+            return hash(1 / self.name)
+
+        def __eq__(self, other):
+            raise ZeroDivisionError("equality")
+
+    store = make_store(lambda key: "v", disk=None)
+    with pytest.raises(ZeroDivisionError):
+        drive.get(store, Key(0))
+    one = Key(1)
+    assert drive.get(store, one) == "v"
+    with pytest.raises(ZeroDivisionError, match="equality"):
+        drive.get(store, Key(1))
+    with pytest.raises(ZeroDivisionError, match="equality"):
+        drive.put(store, Key(1), 1)
+    assert drive.get(store, one) == "v"
+
+
+@pytest.mark.parametrize("method", ["get", "get_many", "put", "delete", "contains"])
+def test_unhashable_keys(drive, make_store, method):
+    """Fault 18: a TypeError that changes nothing."""
+    source = Source()
+    store = make_store(source)
+    arguments = {"get_many": ([[]],), "put": ([], 1)}.get(method, ([],))
+    with pytest.raises(TypeError):
+        getattr(drive, method)(store, *arguments)
+    assert store.stats().disk.entries == len(store.memory) == 0
+    assert source.asked == []
+
+
+def test_nan_and_changing_keys(drive, make_store):
+    """Fault 18: keys that are not equal to themselves, or change their hash, hang nobody."""
+
+    class Moody:
+        mood = 0
+
+        def __hash__(self):
+            return self.mood
+
+    def load(key):
+        if isinstance(key, Moody):
+            key.mood = 1 - key.mood
+        return "v"
+
+    store = make_store(load, disk=None)
+    nan = float("nan")
+    moody = Moody()
+    for key in (nan, moody, nan, moody, moody):
+        assert drive.start("get", store, key).result(PATIENCE) == "v"
+        assert drive.start("get_many", store, [key]).result(PATIENCE) == {key: "v"}
+
+
+def test_a_destructor_that_comes_back(drive, make_store):
+    """Fault 17: values may use the store when they die, in the middle of whatever it does."""
+    died = []
+
+    class Value:
+        def __init__(self, key):
+            self.key = key
+
+        def __del__(self):
+            died.append(self.key)
+            store.get(("after", self.key), None)
+            store.delete(self.key)
+
+    store = make_store(lambda key: Value(key) if isinstance(key, int) else key,
+                       memory=hc.Cache(3), disk=None)  # fmt: skip
+    for n in range(100):
+        drive.get(store, n % 10)
+        drive.put(store, n % 10, Value(n))
+    drive.clear(store)
+    gc.collect()
+    assert len(died) >= 150
+
+
+def test_an_interrupt_while_waiting(make_store):
+    """A blocking follower that is interrupted goes; the load and the others are not disturbed."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread")
+    import signal
+
+    gate = Gate()
+    store = make_store(lambda key: gate() or "v")
+
+    def raise_it(*ignored):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            leader = pool.submit(store.get, "k")
+            gate.wait_until_reached()
+
+            def interrupt():
+                while store.stats().memory.misses < 2:
+                    pass
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+            pool.submit(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                store.get("k")
+            gate.open()
+            assert leader.result(PATIENCE) == "v"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert store.get("k") == "v"
