@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import hybridcore as hc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 PATIENCE = 20.0
 """Seconds after which something that should have happened counts as hanging."""
@@ -40,7 +42,7 @@ class Source(hc.Origin[Any, Any]):
 
     name = "source"
 
-    def __init__(self, values: Mapping[Any, Any] = {}, *, etags: bool = False) -> None:  # noqa: B006
+    def __init__(self, values: Mapping[Any, Any] = {}, *, etags: bool = False) -> None:
         self.values = dict(values)
         self.etags = etags
         self.asked: list[Any] = []
@@ -182,7 +184,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make_store(tmp_path: Any, clock: Clock) -> Iterator[Callable[..., hc.HybridCache[Any, Any]]]:
-    """Make stores of both tiers on the test's clock; ``memory=None`` or ``disk=None`` leave one out."""
+    """Make stores of both tiers on the test's clock; ``disk=None``, say, leaves one out."""
     made: list[hc.HybridCache[Any, Any]] = []
 
     def make(origin: Any = None, **options: Any) -> hc.HybridCache[Any, Any]:
@@ -208,7 +210,7 @@ def make_store(tmp_path: Any, clock: Clock) -> Iterator[Callable[..., hc.HybridC
 def stopped_load(
     drive: Driver, source: Source, store: hc.HybridCache[Any, Any], key: Any
 ) -> Iterator[Future]:
-    """A get of the key whose origin has read the value and not yet answered; ends with the block."""
+    """A get whose origin has read the value and does not answer until the block ends."""
     gate = Gate()
     source.after_load = gate
     pending = drive.start("get", store, key)

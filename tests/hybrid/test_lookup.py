@@ -331,9 +331,7 @@ def test_put_ttl(drive, make_store, clock):
 
 def test_a_memory_tier_with_a_ttl_looks_below_sooner(drive, make_store, clock):
     """A Cache given as memory keeps its own ttl as a bound: after it, the disk is looked at."""
-    store = make_store(
-        Source({"k": 1}), memory=hc.Cache(10, ttl=5, timer=clock.seconds), ttl=100
-    )
+    store = make_store(Source({"k": 1}), memory=hc.Cache(10, ttl=5, timer=clock.seconds), ttl=100)
     drive.get(store, "k")
     store._engine.disk.put("k", 2)
     clock.now += 4
