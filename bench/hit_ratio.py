@@ -57,16 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    """Replay, print the tables, save and draw; what cannot be done is told in one line."""
+    """Replay, print the tables, save and draw; the exit code is 1 if a replay failed.
+
+    What cannot be done at all is told in one line, with exit code 2.
+    """
     try:
-        run(options)
+        cells = run(options)
     except (UsageError, TraceError) as error:
         print(f"hit_ratio: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    if any(cell.failed for cell in cells):
+        raise SystemExit(1)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Do what the options say.
+def run(options: argparse.Namespace) -> list[Cell]:
+    """Do what the options say, and return every cell.
 
     Raises:
         UsageError, TraceError: nothing was replayed or nothing can be saved.
@@ -102,6 +107,7 @@ def run(options: argparse.Namespace) -> None:
         from bench.curves import draw
 
         draw(options.plot, cells, options.units, summaries[options.units])
+    return cells
 
 
 def replay(trace: Trace, policies: list[Policy], options: argparse.Namespace) -> list[Cell]:
@@ -119,10 +125,14 @@ def replay(trace: Trace, policies: list[Policy], options: argparse.Namespace) ->
     work = partial(score, requests, {fraction: cell.capacity for fraction, cell in cells.items()})
     for (policy, fraction), ratios, error in run_apart(work, tasks, options.jobs):
         if error:
-            print(f"{policy.name} failed on {trace.name} at {fraction:g}: {error}", file=sys.stderr)
+            message = f"{policy.name} failed on {trace.name} at {fraction:g}: {error}"
+            if policy.name in (BASE, BOUND):
+                raise UsageError(message)
+            print(message, file=sys.stderr)
+            cells[fraction].failed[policy.name] = error
         else:
             cells[fraction].ratios[policy.name] = ratios
-    return [cell for cell in cells.values() if {BASE, BOUND} <= set(cell.ratios)]
+    return list(cells.values())
 
 
 def score(

@@ -15,7 +15,10 @@ NEAR = 0.005  # half a point
 
 @dataclass
 class Cell:
-    """One trace at one size: ``ratios[policy][measure]`` is the share that was hit."""
+    """One trace at one size: ``ratios[policy][measure]`` is the share that was hit.
+
+    ``failed[policy]`` tells why there is no ratio.
+    """
 
     trace: str
     requests: int
@@ -23,6 +26,7 @@ class Cell:
     fraction: float
     capacity: int
     ratios: dict[str, dict[str, float]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def closed(cells: list[Cell], policy: str, measure: str) -> float | None:

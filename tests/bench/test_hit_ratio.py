@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -9,7 +10,9 @@ import sys
 
 import pytest
 
+from bench import hit_ratio
 from bench.hit_ratio import UsageError
+from bench.policies import Policy
 from bench.processes import run_apart
 from bench.summary import Cell, summarize
 
@@ -73,6 +76,27 @@ def test_what_makes_no_sense_is_told_in_one_line(arguments, message):
     assert run.returncode == 2
     assert message in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr
+
+
+def test_a_failed_replay_is_told_and_makes_the_exit_code_1(tmp_path, monkeypatch, capsys):
+    """The other ratios are printed and saved, and the JSON says what is missing and why."""
+
+    def fail(requests: object, capacity: int) -> list[int]:
+        raise RuntimeError("so")
+
+    yardsticks = [policy for policy in hit_ratio.POLICIES if policy.name in ("LRU", "Belady")]
+    monkeypatch.setattr(hit_ratio, "POLICIES", [*yardsticks, Policy("broken", None, fail)])
+    saved = tmp_path / "out.json"
+    parser = argparse.ArgumentParser()
+    hit_ratio.add_arguments(parser)
+    command = ["--limit", "2000", "--sizes", "0.1", "--json", str(saved)]
+    with pytest.raises(SystemExit) as end:
+        hit_ratio.main(parser.parse_args(command))
+    assert end.value.code == 1
+    assert "broken failed on mooncake_conv at 0.1: RuntimeError: so" in capsys.readouterr().err
+    (cell,) = json.loads(saved.read_text())["cells"]
+    assert set(cell["ratios"]) == {"LRU", "Belady"}
+    assert cell["failed"] == {"broken": "RuntimeError: so"}
 
 
 def test_the_summary_pools_all_cells():
