@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -41,6 +42,8 @@ BACKOFF = 0.1
 """Seconds before the first retry of a failure that named no time; doubled for each further one."""
 CLOSING = 1.0
 """Seconds that a sync close waits for connections in the event loops of other threads."""
+PIECE = 16384
+"""Bytes of a compressed body that are unpacked at a time."""
 SPREAD = 0.25
 """Share of a wait by which it is stretched at random, so that waiting callers do not herd."""
 
@@ -360,7 +363,7 @@ class HttpOrigin(Origin[K, Any]):
         response = client.send(_built(client, step), stream=True)
         try:
             body = Body(response.status_code, response.headers, self._max_body, deadline)
-            for chunk in response.iter_bytes():
+            for chunk in response.iter_raw():
                 if not body.add(chunk):
                     break
         finally:
@@ -375,13 +378,19 @@ class HttpOrigin(Origin[K, Any]):
         process, deadline = self._begin(step)
         client = process.async_client(self._options)
         response = await client.send(_built(client, step), stream=True)
+        chunks = response.aiter_raw()
         try:
             body = Body(response.status_code, response.headers, self._max_body, deadline)
-            async for chunk in response.aiter_bytes():
+            async for chunk in chunks:
                 if not body.add(chunk):
                     break
         finally:
             await response.aclose()
+            # httpx reads through nested generators; left early, each would be closed by the
+            # collector at some time. On a closed connection the next read ends them all.
+            with contextlib.suppress(Exception):
+                async for _ in chunks:
+                    pass
             self._count(bytes_in=response.num_bytes_downloaded)
         return _reply(response, body)
 
@@ -424,12 +433,23 @@ def _built(client: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.
 
 def _reply(response: httpx.Response, body: Body) -> Reply:
     moved = response.next_request
+    content = body.content()
+    if response.is_success and "content-encoding" in response.headers:
+        content = body.unpacked(_unpacking(response, content))
     return Reply(
         response.status_code,
         response.headers,
-        body.content(),
+        content,
         None if moved is None else str(moved.url),
     )
+
+
+def _unpacking(response: httpx.Response, packed: bytes) -> Iterator[bytes]:
+    """Undo the content encoding piece by piece, so that a small body cannot become a huge one."""
+    import httpx
+
+    pieces = (packed[at : at + PIECE] for at in range(0, len(packed), PIECE))
+    return httpx.Response(200, headers=response.headers, content=pieces).iter_bytes()
 
 
 def _import_httpx() -> None:

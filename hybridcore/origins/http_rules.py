@@ -19,7 +19,7 @@ from hybridcore.errors import (
 from hybridcore.types import Loaded, NotFound, NotModified, Validators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from hybridcore.types import Answer
 
@@ -94,6 +94,18 @@ class Body:
     def content(self) -> bytes:
         """Return what arrived."""
         return bytes(self._data)
+
+    def unpacked(self, pieces: Iterable[bytes]) -> bytes:
+        """Return the pieces together.
+
+        Raises:
+            OriginError: they are over the limit.
+        """
+        data = bytearray()
+        for piece in pieces:
+            self._check(len(data) + len(piece))
+            data += piece
+        return bytes(data)
 
     def _check(self, length: int) -> None:
         if self._wanted and length > self._limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import struct
 import threading
@@ -317,6 +318,16 @@ def test_endless_body_is_refused_while_it_arrives(call, make, service):
     with pytest.raises(OriginError, match="over max_body=65536"):
         call(origin, "load", "k")
     assert origin.stats().bytes_in < 1 << 20
+
+
+def test_small_body_that_unpacks_to_a_huge_one_is_refused(call, make, service):
+    """A compressed body counts by its size unpacked, and is unpacked no further than max_body."""
+    packed = gzip.compress(bytes(10_000_000))
+    service.handler = lambda exchange: exchange.reply(200, packed, Content_Encoding="gzip")
+    origin = make(max_body="64KiB")
+    with pytest.raises(OriginError, match="over max_body=65536"):
+        call(origin, "load", "k")
+    assert origin.stats().bytes_in == len(packed)
 
 
 def test_endless_error_body_is_not_read_to_its_end(call, make, service):
