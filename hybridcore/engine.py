@@ -345,8 +345,7 @@ class Engine:
             return self._drop(key)
 
     def _check_key(self, key: Any) -> None:
-        """Raise what the tiers would raise for a key they cannot take, before the origin has it."""
-        hash(key)
+        """Raise KeyEncodingError before the origin is written, not after."""
         if self.disk is not None:
             from hybridcore.disk.keys import encode_key
 

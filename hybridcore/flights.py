@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from threading import Lock, RLock, get_ident
+from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ class Flights:
 
     def __init__(self) -> None:
         self._flights: dict[Any, Flight] = {}
-        self._locks = [RLock() for _ in range(64)]  # listeners and destructors may come back
-        self._waiting = Lock()
+        # Re-entrant: listeners, destructors and the garbage collector may come back.
+        self._locks = [RLock() for _ in range(64)]
+        self._waiting = RLock()
         self._writers: dict[Any, Writers] = {}
 
     def lock(self, key: Any) -> RLock:

@@ -76,8 +76,8 @@ class HybridCache(Front[K, V]):
         if strategy == "write_through" and (source is None or not source.writable):
             raise ConfigurationError(
                 'strategy="write_through" needs an origin that takes writes, got '
-                f"{'none' if source is None else source.name}. Give the origin a store "
-                'function, or use "read_through".'
+                f"{'none' if source is None else source.name}. Give the origin a store function, "
+                'or use "read_through".'
             )
         store: MemoryStore[K, V] | None
         if isinstance(memory, Memory):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 PATIENCE = 20.0
 """Seconds after which something that should have happened counts as hanging."""
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Return when the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.0005)
 
 
 class Clock:
@@ -42,8 +51,8 @@ class Source(hc.Origin[Any, Any]):
 
     name = "source"
 
-    def __init__(self, values: Mapping[Any, Any] = {}, *, etags: bool = False) -> None:
-        self.values = dict(values)
+    def __init__(self, values: Mapping[Any, Any] | None = None, *, etags: bool = False) -> None:
+        self.values = dict(values or {})
         self.etags = etags
         self.asked: list[Any] = []
         self.batches: list[list[Any]] = []
@@ -184,7 +193,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make_store(tmp_path: Any, clock: Clock) -> Iterator[Callable[..., hc.HybridCache[Any, Any]]]:
-    """Make stores of both tiers on the test's clock; ``disk=None``, say, leaves one out."""
+    """Make stores of both tiers, unless told otherwise, on the test's clock."""
     made: list[hc.HybridCache[Any, Any]] = []
 
     def make(origin: Any = None, **options: Any) -> hc.HybridCache[Any, Any]:
@@ -210,7 +219,7 @@ def make_store(tmp_path: Any, clock: Clock) -> Iterator[Callable[..., hc.HybridC
 def stopped_load(
     drive: Driver, source: Source, store: hc.HybridCache[Any, Any], key: Any
 ) -> Iterator[Future]:
-    """A get whose origin has read the value and does not answer until the block ends."""
+    """A get whose origin has read the value, and answers when the block ends."""
     gate = Gate()
     source.after_load = gate
     pending = drive.start("get", store, key)

@@ -4,7 +4,7 @@ import pytest
 
 import hybridcore as hc
 
-from .conftest import PATIENCE, Gate, Source, stopped_load
+from .conftest import PATIENCE, Gate, Source, stopped_load, wait_until
 
 
 class SpiedDisk(hc.Lmdb):
@@ -133,6 +133,17 @@ def test_a_nonsensical_answer_ends_its_load(drive, make_store, nonsense):
     assert drive.start("get", store, "bad").result(PATIENCE) == "bad"
 
 
+def test_what_an_origin_does_not_mention_does_not_exist(drive, make_store):
+    """A load_many that leaves keys out has no values for them."""
+
+    class Terse(hc.Origin):
+        def load_many(self, keys):
+            return {key: hc.Loaded(key) for key in keys if key != "b"}
+
+    store = make_store(Terse())
+    assert drive.get_many(store, ["a", "b", "c"]) == {"a": "a", "c": "c"}
+
+
 def test_unhashable_and_unencodable_keys(drive, make_store):
     """Fault 18: a bad key among good ones is an error that leaves every key as it was."""
     source = Source({"a": 1, "b": 2})
@@ -152,8 +163,8 @@ def test_shares_single_loads(drive, make_store):
     store = make_store(source)
     with stopped_load(drive, source, store, "b") as single:
         batch = drive.start("get_many", store, ["a", "b", "c"])
-        while len(source.asked) < 3:
-            assert not batch.done()
+        wait_until(lambda: len(source.asked) == 3)
+        assert not batch.done()
         assert source.batches == [["a", "c"]]
     assert single.result(PATIENCE) == 2
     assert batch.result(PATIENCE) == {"a": 1, "b": 2, "c": 3}
@@ -185,8 +196,8 @@ def test_a_batch_shares_the_error_of_a_single_load(drive, make_store):
     single = drive.start("get", store, "b")
     gate.wait_until_reached()
     batch = drive.start("get_many", store, ["a", "b"])
-    while len(source.asked) < 2:
-        assert not batch.done()
+    wait_until(lambda: len(source.asked) == 2)
+    assert not batch.done()
     gate.open()
     assert isinstance(single.exception(PATIENCE), ValueError)
     error = batch.exception(PATIENCE)

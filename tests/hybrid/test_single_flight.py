@@ -11,20 +11,12 @@ import pytest
 
 import hybridcore as hc
 
-from .conftest import PATIENCE, Gate, Source, stopped_load
-
-
-def wait_for(condition):
-    """Until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
+from .conftest import PATIENCE, Gate, Source, stopped_load, wait_until
 
 
 def following(store, count):
     """Until so many lookups missed memory; they then wait for the load, or find what it left."""
-    wait_for(lambda: store.stats().memory.misses >= count)
+    wait_until(lambda: store.stats().memory.misses >= count)
 
 
 @pytest.mark.parametrize("method", ["get", "get_or_load", "get_many"])
@@ -156,6 +148,7 @@ def test_a_cancelled_leader_leaves_the_load_to_the_others(make_store):
         await asyncio.sleep(0)
         others = [asyncio.create_task(store.aio.get("k")) for _ in range(3)]
         await asyncio.sleep(0.01)
+        assert len(store.aio._tasks) == 1  # the load; who waits for it needs none
         leader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leader
@@ -181,10 +174,35 @@ def test_a_load_that_all_have_left_is_kept(make_store):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         gate.open()
-        await asyncio.to_thread(wait_for, lambda: "k" in store)
+        await asyncio.to_thread(wait_until, lambda: "k" in store)
 
     asyncio.run(main())
     assert store.stats().origin.loads == 1
+
+
+def test_a_load_that_fails_after_all_have_left(make_store):
+    """Everybody was cancelled, then the load fails: nobody is bothered with the error."""
+    complaints = []
+
+    async def load(key):
+        await asyncio.sleep(0.01)
+        raise OSError("down")
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: complaints.append(context)
+        )
+        task = asyncio.create_task(store.aio.get("k"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.to_thread(wait_until, lambda: not store.aio._tasks)
+        gc.collect()
+
+    store = make_store(load)
+    asyncio.run(main())
+    assert store.stats().origin.errors == 1
+    assert complaints == []
 
 
 def test_an_elected_leader_is_shielded_too(make_store):
@@ -202,8 +220,7 @@ def test_an_elected_leader_is_shielded_too(make_store):
         first = asyncio.create_task(store.aio.get("k"))
         second = asyncio.create_task(store.aio.get("k"))
         third = asyncio.create_task(store.aio.get("k"))
-        while len(calls) < 2:
-            await asyncio.sleep(0)
+        await asyncio.to_thread(wait_until, lambda: len(calls) == 2)
         await asyncio.sleep(0.005)
         assert first.cancelled()
         second.cancel()
@@ -289,8 +306,7 @@ def test_asyncio_run_that_ends_hands_over(make_store):
 
     async def main():
         task = asyncio.create_task(store.aio.get("k"))
-        while not gate.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(gate.wait, PATIENCE)
         follower = pool.submit(store.get, "k")
         await asyncio.to_thread(following, store, 2)
         task.cancel()
@@ -404,6 +420,34 @@ def test_a_ring_of_loaders_does_not_deadlock(make_store, faces, length):
             threads = [pool.submit(store.get, key) for key in range(half, length)]
             assert all(value in range(length) for value in tasks.result(PATIENCE))
             assert all(thread.result(PATIENCE) in range(length) for thread in threads)
+
+
+def test_a_wait_that_was_given_up_is_no_ring(make_store):
+    """A loader that no longer waits for another one may be waited for by it."""
+    calls = []
+    given_up = None
+
+    async def load(key):
+        calls.append(key)
+        if key == "b":
+            await given_up.wait()
+            return await store.aio.get("a")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(store.aio.get("b"), 0.01)
+        given_up.set()
+        await asyncio.sleep(0.02)
+        return "a"
+
+    async def main():
+        nonlocal given_up
+        given_up = asyncio.Event()
+        b = asyncio.create_task(store.aio.get("b"))
+        await asyncio.sleep(0)
+        assert await asyncio.gather(store.aio.get("a"), b) == ["a", "a"]
+
+    store = make_store(load)
+    asyncio.run(main())
+    assert calls == ["b", "a"]
 
 
 @pytest.mark.slow

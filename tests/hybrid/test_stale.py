@@ -50,6 +50,19 @@ def test_renewed_when_not_modified(drive, make_stale, clock):
     assert (origin.loads, origin.not_modified) == (3, 2)
 
 
+def test_promotion_keeps_the_validators(drive, make_store, clock):
+    """A copy that came from disk is renewed conditionally though the disk has lost it since."""
+    source = Source({"k": "v"}, etags=True)
+    store = make_store(source, ttl=10, stale=100)
+    drive.get(store, "k")
+    store.memory.clear()
+    drive.get(store, "k")
+    store._engine.disk.delete("k")
+    clock.now += 11
+    assert drive.get(store, "k") == "v"
+    assert source.held == [None, hc.Validators(etag="'v'")]
+
+
 def test_replaced_when_modified(drive, make_stale):
     """A new value takes the copy's place in both tiers."""
     source = Source({"k": "v"}, etags=True)

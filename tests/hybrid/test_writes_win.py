@@ -224,11 +224,15 @@ def test_overlapping_writes_leave_nothing_doubtful(drive, make_store, last):
     assert source.asked == []
 
 
-@pytest.mark.parametrize("bad", [[], frozenset()], ids=["unhashable", "unencodable"])
-def test_bad_keys_never_reach_the_origin(drive, make_store, bad):
+@pytest.mark.parametrize(
+    ("bad", "tiers"),
+    [([], {}), ([], {"disk": None}), (frozenset(), {})],
+    ids=["unhashable", "unhashable, no disk", "unencodable"],
+)
+def test_bad_keys_never_reach_the_origin(drive, make_store, bad, tiers):
     """Fault 18: a key that a tier cannot take is refused before anything is written."""
     source = Source()
-    store = make_store(source, strategy="write_through")
+    store = make_store(source, strategy="write_through", **tiers)
     for method, arguments in (("put", (bad, 1)), ("delete", (bad,)), ("get", (bad,))):
         with pytest.raises(TypeError):
             getattr(drive, method)(store, *arguments)
