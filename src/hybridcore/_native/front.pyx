@@ -53,8 +53,7 @@ cdef class Front:
 cdef object front_get(Front front, object key, object default):
     cdef PyObject* value
     if likely(front.store is not None):
-        value = lookup(front.store, <PyObject*> key)
-        if likely(value != NULL):
+        if likely(lookup(front.store, <PyObject*> key, &value)):
             return <object> value
     return front._missed(key, default)
 

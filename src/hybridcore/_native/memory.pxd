@@ -26,8 +26,8 @@ cdef class MemoryStore:
 cdef int64_t read_timer(object timer) except? -1
 
 
-cdef inline PyObject* lookup(MemoryStore store, PyObject* key) except? NULL:
-    """The value, borrowed, of a fresh entry; NULL without an exception on a miss."""
+cdef inline int lookup(MemoryStore store, PyObject* key, PyObject** value) except -1:
+    """1 and the value, borrowed, of a fresh entry; 0 on a miss."""
     cdef int64_t now = 0
     cdef int64_t deadline
     cdef uint32_t hash = mix(object_hash(key))
@@ -39,9 +39,10 @@ cdef inline PyObject* lookup(MemoryStore store, PyObject* key) except? NULL:
             deadline = store.table.extras[i].deadline
             if deadline and (now if store.timer is not None else coarse_ns()) >= deadline:
                 store.misses += 1
-                return NULL
+                return 0
         policy_touch(&store.table.policy, store.table.entries, <uint32_t> i)
         store.hits += 1
-        return store.table.entries[i].value
+        value[0] = store.table.entries[i].value
+        return 1
     store.misses += 1
-    return NULL
+    return 0

@@ -167,8 +167,8 @@ cdef class MemoryStore:
     # -- reading ----------------------------------------------------------------------------
 
     def __getitem__(self, key):
-        cdef PyObject* value = lookup(self, <PyObject*> key)
-        if value != NULL:
+        cdef PyObject* value
+        if lookup(self, <PyObject*> key, &value):
             return <object> value
         return self.__missing__(key)
 
@@ -200,8 +200,7 @@ cdef class MemoryStore:
         cdef dict found = {}
         cdef PyObject* value
         for key in keys:
-            value = lookup(self, <PyObject*> key)
-            if value != NULL:
+            if lookup(self, <PyObject*> key, &value):
                 found[key] = <object> value
         return found
 
@@ -298,8 +297,8 @@ cdef class MemoryStore:
 
     def setdefault(self, key, /, default=None):
         """Return the value of the key, storing ``default`` first if it is not there."""
-        cdef PyObject* value = lookup(self, <PyObject*> key)
-        if value != NULL:
+        cdef PyObject* value
+        if lookup(self, <PyObject*> key, &value):
             return <object> value
         self[key] = default
         return default
@@ -467,8 +466,9 @@ cdef class MemoryStore:
 cdef object store_get(object self, PyObject* const* args, Py_ssize_t count, PyObject* names):
     cdef PyObject* value
     cdef PyObject* default = default_argument(args, count, names)
-    value = lookup(<MemoryStore> self, args[0])
-    return <object> (value if likely(value != NULL) else default)
+    if likely(lookup(<MemoryStore> self, args[0], &value)):
+        return <object> value
+    return <object> default
 
 
 cdef PyMethodDef get_definition = PyMethodDef(
