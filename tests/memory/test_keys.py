@@ -30,7 +30,8 @@ def fresh(text: str) -> str:
         [0, False, 0.0, -0.0],
         [2**80, 2.0**80, Fraction(2**80)],
         ["abc", Name("abc"), fresh("abc")],
-        [(1, "a"), (True, Name("a"))],
+        [(1, "a"), (True, Name("a")), (1, fresh("a")), (1.0, "a")],
+        [((1, 2), "a"), ((1.0, 2), fresh("a"))],
         [frozenset("ab"), frozenset("ba")],
         [b"abc", bytes(bytearray(b"abc"))],
     ],
@@ -95,6 +96,33 @@ def test_lengths_around_the_word_size(make: Any) -> None:
     cache.update((key, i) for i, key in enumerate(keys))
     assert len(cache) == len(keys)
     assert [cache[fresh(key)] for key in keys] == list(range(len(keys)))
+
+
+def test_tuples_are_told_apart(make: Any) -> None:
+    """Tuples are one key only if every element is equal and none is left over."""
+    cache = make(99)
+    keys = [(1, 2), (1, 2, 3), (2, 1), (1, "2"), ("1", "2"), (1, (2,)), (1, None), (1,), 1]
+    for key in keys:
+        cache[key] = key
+    assert len(cache) == len(keys)
+    assert all(cache[key] is key for key in keys)
+
+
+class Same:
+    """Hashes like an int and is equal to nothing but itself."""
+
+    def __hash__(self) -> int:
+        return hash(5)
+
+
+def test_tuples_of_one_hash_are_told_apart(make: Any) -> None:
+    """Where an element must be asked, Python compares the whole tuples."""
+    cache = make(99)
+    first, second = Same(), Same()
+    cache[first, 1] = "first"
+    cache[second, 1] = "second"
+    cache[5, 1] = "five"
+    assert (cache[first, 1], cache[second, 1], cache[5, 1]) == ("first", "second", "five")
 
 
 def test_nan_is_found_by_identity(make: Any) -> None:

@@ -71,9 +71,9 @@ static inline int hc_same_bytes(const char *p, const char *q, size_t n)
     return 1;
 }
 
-/* Equality as far as it can be told without running Python code. The hashes are equal, so both
-   strings have been hashed and are in their canonical form. */
-static inline int hc_equal(PyObject *a, PyObject *b)
+/* Equality as far as it can be told without running Python code. Both objects, or the tuples they
+   are in, have been hashed, so strings are in their canonical form. */
+static inline int hc_equal_scalars(PyObject *a, PyObject *b)
 {
     if (a == b)
         return HC_EQUAL;
@@ -89,6 +89,26 @@ static inline int hc_equal(PyObject *a, PyObject *b)
     if (PyLong_CheckExact(a) && hc_long_is_compact(a) && hc_long_is_compact(b))
         return hc_long_value(a) == hc_long_value(b);
     return HC_ASK_PYTHON;
+}
+
+/* The same for tuples of such objects too, one level deep. */
+static inline int hc_equal(PyObject *a, PyObject *b)
+{
+    Py_ssize_t i, n;
+    int same;
+    if (a == b)
+        return HC_EQUAL;
+    if (hc_likely(!PyTuple_CheckExact(a)) || !PyTuple_CheckExact(b))
+        return hc_equal_scalars(a, b);
+    n = PyTuple_GET_SIZE(a);
+    if (n != PyTuple_GET_SIZE(b))
+        return HC_DIFFERENT;
+    for (i = 0; i < n; i++) {
+        same = hc_equal_scalars(PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i));
+        if (same != HC_EQUAL)
+            return same;
+    }
+    return HC_EQUAL;
 }
 
 #endif
