@@ -224,8 +224,10 @@ class Engine:
                     self._flights.end(flight, value, Tier.MEMORY)
                 else:
                     flight.copy = Copy(value, note, Tier.MEMORY)
+        if self.disk is None:
+            return
         below = {flight.key: flight for flight in flights if not flight.ended}
-        if self.disk is None or not below:
+        if not below:
             return
         try:
             records = self.disk.fetch_many(below)

@@ -180,15 +180,20 @@ _leading: ContextVar[tuple[Flight, ...]] = ContextVar("hybridcore_leading", defa
 """The flights whose loaders run in this context, outermost first."""
 
 
-@contextmanager
-def leading(flights: tuple[Flight, ...]) -> Iterator[None]:
+class leading:
     """While the origin is called for these flights, so that a loader that asks back is known."""
-    token = _leading.set(_leading.get() + flights)
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_flights", "_token")
+
+    def __init__(self, flights: tuple[Flight, ...]) -> None:
+        self._flights = flights
+
+    def __enter__(self) -> None:
+        self._token = _leading.set(_leading.get() + self._flights)
+
+    def __exit__(self, *error: object) -> None:
         with suppress(ValueError):  # an abandoned task is ended by the collector, anywhere
-            _leading.reset(token)
+            _leading.reset(self._token)
 
 
 def led_here(key: Any) -> int:
