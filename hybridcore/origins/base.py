@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hybridcore.errors import ReadOnlyOriginError
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
+
+MOST_WORKERS = 64
+"""Sync functions that run for asyncio callers at a time."""
 
 
 class Origin(Generic[K, V]):
@@ -144,8 +149,13 @@ def held_by_key(keys: Iterable[K]) -> Mapping[K, Validators | None]:
 
 
 async def run_in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run a sync function in a worker thread. What it raises comes as it is: asyncio's futures
-    cannot carry a StopIteration, and turn the CancelledError of another pool into their own."""
+    """Run a sync function in a worker thread, in the context of the caller.
+
+    The workers are not asyncio's own, which may all be taken by blocking callers who wait for
+    the very load that would be queued behind them. What the function raises comes as it is:
+    asyncio's futures cannot carry a StopIteration, and turn the CancelledError of another pool
+    into their own.
+    """
     import asyncio
 
     def call() -> tuple[T | None, BaseException | None]:
@@ -154,10 +164,24 @@ async def run_in_thread(function: Callable[..., T], *args: Any) -> T:
         except BaseException as error:
             return None, error
 
-    result, error = await asyncio.to_thread(call)
+    run = contextvars.copy_context().run
+    result, error = await asyncio.get_running_loop().run_in_executor(_workers(), run, call)
     if error is not None:
         raise error
     return result  # type: ignore[return-value]  # a T, as there was no error
+
+
+def _workers() -> ThreadPoolExecutor:
+    """The workers of this process; threads do not survive a fork."""
+    workers = _workers_of.get(os.getpid())
+    if workers is None:
+        workers = _workers_of.setdefault(
+            os.getpid(), ThreadPoolExecutor(MOST_WORKERS, "hybridcore-sync-origins")
+        )
+    return workers
+
+
+_workers_of: dict[int, ThreadPoolExecutor] = {}
 
 
 class _Background:

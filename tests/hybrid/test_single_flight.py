@@ -546,3 +546,24 @@ def test_loaders_see_the_context_of_the_caller(drive, make_store):
             assert variable.get() == "mine"
 
         asyncio.run(main())
+
+
+def test_blocking_caller_in_the_last_of_asyncios_threads(make_store):
+    """A load for asyncio runs although its blocking follower holds the loop's only worker."""
+    store = make_store(lambda key: "v")
+    led = threading.Event()
+
+    def follow():
+        led.wait(PATIENCE)
+        return store.get("k")
+
+    async def main():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        follower = asyncio.create_task(asyncio.to_thread(follow))
+        await asyncio.sleep(0)
+        leader = asyncio.create_task(store.aio.get("k"))
+        await asyncio.sleep(0)
+        led.set()
+        return await asyncio.wait_for(asyncio.gather(leader, follower), PATIENCE)
+
+    assert asyncio.run(main()) == ["v", "v"]
