@@ -222,6 +222,8 @@ def test_no_process_is_left_behind(tmp_path, ending):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests in the background has them, and so this, ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as command:
         _until(lambda: len(_children(command.pid)) == 2)
         _until((tmp_path / "hybridcore-replay").exists)
