@@ -127,7 +127,12 @@ class HybridCache(Front[K, V]):
         """Store a value in the tiers, and first in the origin under write_through.
 
         Raises:
-            KeyEncodingError, EncodeError: the disk tier cannot store it; nothing was changed.
+            KeyEncodingError: the disk tier cannot store the key; nothing was changed.
+            EncodeError, ValueTooLargeError: no tier can keep the value; nothing was changed.
+            DiskError: the disk failed; nothing was changed.
+
+        Under write_through the origin has the value by then: a tier that cannot keep it is passed
+        over, and only a disk that may still have an older one is an error.
         """
         _carry_out(self._engine.write(key, value, _seconds(ttl)))
 
