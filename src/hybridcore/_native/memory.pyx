@@ -4,7 +4,7 @@ import math
 from types import GenericAlias
 
 from cpython.exc cimport PyErr_WriteUnraisable
-from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
+from cpython.mem cimport PyMem_RawFree
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -17,15 +17,19 @@ from hybridcore._native.fastcall cimport (
     METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
 from hybridcore._native.footprint cimport footprint
+from hybridcore._native.invariants cimport check_table
 from hybridcore._native.policy cimport (
     policy_colder, policy_hotter, policy_hottest, policy_victim,
 )
+from hybridcore._native.removals cimport (
+    Removal, Removals, removal_at, removals_init, removals_next,
+)
 from hybridcore._native.table cimport (
-    slot_of, table_add, table_free, table_init, table_need_extras, table_need_wheel, table_remove,
+    table_add, table_free, table_init, table_need_extras, table_need_wheel, table_remove,
     table_reserve,
 )
 from hybridcore._native.wheel cimport (
-    DUE, NO_BUCKET, TICK_BITS, wheel_add, wheel_advance, wheel_remove,
+    DUE, TICK_BITS, wheel_add, wheel_advance, wheel_remove,
 )
 
 from hybridcore.errors import ValueTooLargeError
@@ -38,7 +42,6 @@ cdef extern from "Python.h":
     PyObject* PyObject_CallFunctionObjArgs(object function, ...) noexcept
 
 cdef enum:
-    FEW = 8                 # removals kept on the C stack
     EXPIRE_PER_WRITE = 64   # due entries that one write removes at most
     ENTRY_BYTES = 60        # of the table itself, per entry, when sizes are footprints
 
@@ -86,48 +89,6 @@ cdef int64_t ttl_to_ns(object ttl) except -1:
 cdef int64_t span_to_ns(double value) noexcept:
     """A span of time in nanoseconds, what lasts longer than any clock clamped."""
     return INT64_MAX if value >= 2 * MAX_SECONDS else to_ns(value)
-
-
-cdef struct Removal:
-    PyObject* key
-    PyObject* value
-    PyObject* note
-    uint8_t cause
-
-
-cdef struct Removals:
-    # Entries that have left the table and wait to be told and released when it is consistent.
-    Removal few[8]
-    Removal* many
-    uint32_t count
-    uint32_t room
-
-
-cdef inline void removals_init(Removals* removals) noexcept nogil:
-    removals.many = NULL
-    removals.count = 0
-    removals.room = FEW
-
-
-cdef inline Removal* removals_next(Removals* removals) noexcept nogil:
-    """Where the next removal goes, NULL when memory is out."""
-    cdef Removal* grown
-    if removals.count == removals.room:
-        grown = <Removal*> PyMem_RawRealloc(
-            removals.many, 2 * removals.room * sizeof(Removal)
-        )
-        if grown == NULL:
-            return NULL
-        removals.many = grown
-        removals.room = 2 * removals.room
-    removals.count += 1
-    if removals.count <= FEW:
-        return &removals.few[removals.count - 1]
-    return &removals.many[removals.count - 1]
-
-
-cdef inline Removal* removal_at(Removals* removals, uint32_t i) noexcept nogil:
-    return &removals.few[i] if i < FEW else &removals.many[i]
 
 
 cdef class MemoryStore:
@@ -458,7 +419,7 @@ cdef class MemoryStore:
         Raises:
             AssertionError: naming the one that is broken.
         """
-        check_store(self)
+        check_table(&self.table, self.size, <uint64_t> self.limit)
 
 
 # -- methods by plain fastcall --------------------------------------------------------------
@@ -857,84 +818,3 @@ cdef class StoreIterator:
 
     def __length_hint__(self):
         return self.store.table.count - min(self.position, self.store.table.count)
-
-
-# -- invariants -----------------------------------------------------------------------------
-
-cdef int expect(bint holds, str what) except -1:
-    if not holds:
-        raise AssertionError(what)
-    return 0
-
-
-cdef int check_store(MemoryStore store) except -1:
-    cdef Table* table = &store.table
-    cdef uint32_t i, position
-    cdef uint32_t seen = 0
-    cdef uint64_t total = 0
-    expect((<uint64_t> table.count) * 3 <= (<uint64_t> table.mask + 1) * 2, "slots are too full")
-    for position in range(table.mask + 1):
-        i = table.slots[position].entry
-        if i:
-            seen += 1
-            expect(i <= table.count, f"slot {position} points past the entries")
-            expect(
-                table.slots[position].hash == table.entries[i - 1].hash,
-                f"slot {position} has another hash than its entry",
-            )
-    expect(seen == table.count, f"{seen} slots for {table.count} entries")
-    for i in range(table.count):
-        expect(table.entries[i].key != NULL and table.entries[i].value != NULL, "an empty entry")
-        expect(
-            table.slots[slot_of(table, i)].entry == i + 1, f"entry {i} is not reached from its home"
-        )
-        total += table.extras[i].size if table.extras != NULL else 1
-    expect(total == store.size, f"currsize is {store.size}, the entries add up to {total}")
-    expect(
-        store.size <= <uint64_t> store.limit,
-        f"currsize {store.size} exceeds maxsize {store.limit}",
-    )
-    check_policy(table)
-    if table.wheel != NULL:
-        check_wheel(table)
-    return 0
-
-
-cdef int check_policy(Table* table) except -1:
-    cdef uint32_t seen = 0
-    cdef uint32_t before = NIL
-    cdef uint32_t i = policy_victim(&table.policy, table.entries)
-    while i != NIL:
-        expect(i < table.count, "the eviction order leaves the entries")
-        expect(policy_colder(table.entries, i) == before, "the eviction order is torn")
-        seen += 1
-        expect(seen <= table.count, "the eviction order is a ring")
-        before = i
-        i = policy_hotter(table.entries, i)
-    expect(seen == table.count, f"the eviction order holds {seen} of {table.count} entries")
-    expect(policy_hottest(&table.policy) == before, "the hottest entry is not the end")
-    return 0
-
-
-cdef int check_wheel(Table* table) except -1:
-    cdef uint32_t i, before
-    cdef int bucket
-    cdef uint32_t scheduled = 0
-    for i in range(table.count):
-        expect(
-            (table.extras[i].deadline != 0) == (table.extras[i].bucket != NO_BUCKET),
-            f"entry {i} has a deadline or a bucket but not both",
-        )
-        scheduled += table.extras[i].deadline != 0
-    for bucket in range(DUE + 1):
-        before = NIL
-        i = table.wheel.heads[bucket]
-        while i != NIL:
-            expect(table.extras[i].bucket == bucket, f"entry {i} is in another's bucket")
-            expect(table.extras[i].timer_prev == before, "a timer list is torn")
-            expect(scheduled > 0, "a timer list is a ring")
-            scheduled -= 1
-            before = i
-            i = table.extras[i].timer_next
-    expect(scheduled == 0, f"{scheduled} entries with a deadline are on no timer list")
-    return 0
