@@ -15,7 +15,7 @@ from hybridcore.errors import ConfigurationError
 from hybridcore.flights import MISSING, Flight, WaitsForItselfError, leading
 from hybridcore.memory import Cache
 from hybridcore.origins import CallableOrigin, Origin
-from hybridcore.origins.base import on_background_loop
+from hybridcore.origins.threads import making_room, on_background_loop
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
@@ -242,4 +242,5 @@ def _wait_for(flight: Flight) -> None:
         return
     if flight.thread == get_ident() or on_background_loop():
         raise WaitsForItselfError
-    flight.future.result()
+    with making_room():
+        flight.future.result()

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import contextvars
-import os
-import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hybridcore.errors import ReadOnlyOriginError
+from hybridcore.origins.threads import run_blocking, run_in_thread
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Iterable
 
     from hybridcore.types import Answer, Validators
 
 K = TypeVar("K")
 V = TypeVar("V")
-T = TypeVar("T")
-
-MOST_WORKERS = 64
-"""Sync functions that run for asyncio callers at a time."""
 
 
 class Origin(Generic[K, V]):
@@ -146,104 +138,3 @@ class Origin(Generic[K, V]):
 def held_by_key(keys: Iterable[K]) -> Mapping[K, Validators | None]:
     """Return the validators held of every key, of which there are none if only keys are given."""
     return keys if isinstance(keys, Mapping) else dict.fromkeys(keys)
-
-
-async def run_in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run a sync function in a worker thread, in the context of the caller.
-
-    The workers are not asyncio's own, which may all be taken by blocking callers who wait for
-    the very load that would be queued behind them. What the function raises comes as it is:
-    asyncio's futures cannot carry a StopIteration, and turn the CancelledError of another pool
-    into their own.
-    """
-    import asyncio
-
-    def call() -> tuple[T | None, BaseException | None]:
-        try:
-            return function(*args), None
-        except BaseException as error:
-            return None, error
-
-    run = contextvars.copy_context().run
-    result, error = await asyncio.get_running_loop().run_in_executor(_workers(), run, call)
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]  # a T, as there was no error
-
-
-def _workers() -> ThreadPoolExecutor:
-    """The workers of this process; threads do not survive a fork."""
-    workers = _workers_of.get(os.getpid())
-    if workers is None:
-        workers = _workers_of.setdefault(
-            os.getpid(), ThreadPoolExecutor(MOST_WORKERS, "hybridcore-sync-origins")
-        )
-    return workers
-
-
-_workers_of: dict[int, ThreadPoolExecutor] = {}
-
-
-class _Background:
-    """One event loop in one daemon thread, started when first needed, anew after a fork."""
-
-    def __init__(self) -> None:
-        self._locks: dict[int, threading.Lock] = {}  # by process: a fork may copy a held lock
-        self._loops: dict[int, asyncio.AbstractEventLoop] = {}
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        import asyncio
-
-        process = os.getpid()
-        with self._locks.setdefault(process, threading.Lock()):
-            loop = self._loops.get(process)
-            if loop is None:
-                self._loops[process] = loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=loop.run_forever, name="hybridcore-async-origins", daemon=True
-                ).start()
-            return loop
-
-    def runs_here(self) -> bool:
-        """Whether this thread is the one of the loop."""
-        running = running_loop()
-        return running is not None and running is self._loops.get(os.getpid())
-
-
-_background = _Background()
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs in this thread, if one does."""
-    import asyncio
-
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def on_background_loop() -> bool:
-    """Whether this thread runs the async origins of sync callers; it must not wait for them."""
-    return _background.runs_here()
-
-
-def run_blocking(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the background loop and wait for it.
-
-    Raises:
-        RuntimeError: called on the background loop itself, where waiting would never end.
-    """
-    import asyncio
-
-    if on_background_loop():
-        work.close()
-        raise RuntimeError(
-            "an async origin called back into the sync face of the cache; use the .aio face there"
-        )
-    future = asyncio.run_coroutine_threadsafe(work, _background.loop())
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()  # nobody waits any more, as after a KeyboardInterrupt
-        raise

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from hybridcore.errors import NotFoundError
-from hybridcore.origins.base import Origin, run_blocking, run_in_thread
+from hybridcore.origins.base import Origin
+from hybridcore.origins.threads import run_blocking, run_in_thread
 from hybridcore.types import Answer, Loaded, NotFound, NotModified, Validators
 
 K = TypeVar("K")

@@ -23,8 +23,9 @@ from hybridcore.errors import (
     OriginUnavailableError,
 )
 from hybridcore.origins import http_rules as rules
-from hybridcore.origins.base import Origin, running_loop
+from hybridcore.origins.base import Origin
 from hybridcore.origins.http_rules import Body, Reply, Request
+from hybridcore.origins.threads import running_loop
 from hybridcore.types import Answer, NotModified, Validators
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
 

@@ -1,0 +1,187 @@
+"""Threads that carry functions across: sync ones for asyncio, async ones for who blocks."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from threading import Lock, RLock, Thread, local
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterator
+
+T = TypeVar("T")
+
+MOST_WORKERS = 64
+"""Sync functions that run for asyncio at a time; those that wait for another load not counted."""
+
+
+# -- sync functions for asyncio ---------------------------------------------------------------
+
+
+class _Workers:
+    """Threads that end when there is nothing to do.
+
+    They are not asyncio's own, which may all be busy with blocking callers who wait for the very
+    function that would be queued behind them. For the same reason a worker that waits for another
+    load makes room for one more.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._todo: deque[Callable[[], None]] = deque()
+        self._free = MOST_WORKERS
+
+    def do(self, work: Callable[[], None]) -> None:
+        with self._lock:
+            self._todo.append(work)
+            try:
+                self._start_one()
+            except RuntimeError:  # no more threads
+                self._todo.remove(work)
+                raise
+
+    def _start_one(self) -> None:
+        if self._todo and self._free > 0:
+            Thread(target=self._run, name="hybridcore-sync-origins", daemon=True).start()
+            self._free -= 1
+
+    def _run(self) -> None:
+        _here.workers = self
+        while True:
+            with self._lock:
+                if not self._todo:
+                    self._free += 1
+                    return
+                work = self._todo.popleft()
+            work()
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        with self._lock:
+            self._free += 1
+            with suppress(RuntimeError):
+                self._start_one()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._free -= 1
+
+
+class _Here(local):
+    workers: _Workers | None = None
+
+
+_here = _Here()
+_workers: dict[int, _Workers] = {}  # by process: threads do not survive a fork
+
+
+@contextmanager
+def making_room() -> Iterator[None]:
+    """While this thread waits for what may need a worker, and is one itself."""
+    if _here.workers is None:
+        yield
+    else:
+        with _here.workers.one_more():
+            yield
+
+
+async def run_in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run a sync function in a worker thread, in the context of the caller.
+
+    What it raises comes as it is: asyncio's futures cannot carry a StopIteration, and turn the
+    CancelledError of another pool into their own.
+    """
+    import asyncio
+
+    future: Future[tuple[T | None, BaseException | None]] = Future()
+    context = copy_context()
+
+    def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result((context.run(function, *args), None))
+        except BaseException as error:
+            future.set_result((None, error))
+
+    workers = _workers.get(os.getpid()) or _workers.setdefault(os.getpid(), _Workers())
+    workers.do(work)
+    result, error = await asyncio.wrap_future(future)
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # a T, as there was no error
+
+
+# -- async functions for who blocks -----------------------------------------------------------
+
+
+class _Background:
+    """One event loop in one daemon thread, started when first needed, anew after a fork."""
+
+    def __init__(self) -> None:
+        self._locks: dict[int, Lock] = {}  # by process: a fork may copy a held lock
+        self._loops: dict[int, asyncio.AbstractEventLoop] = {}
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
+        process = os.getpid()
+        with self._locks.setdefault(process, Lock()):
+            loop = self._loops.get(process)
+            if loop is None:
+                self._loops[process] = loop = asyncio.new_event_loop()
+                Thread(
+                    target=loop.run_forever, name="hybridcore-async-origins", daemon=True
+                ).start()
+            return loop
+
+    def runs_here(self) -> bool:
+        """Whether this thread is the one of the loop."""
+        running = running_loop()
+        return running is not None and running is self._loops.get(os.getpid())
+
+
+_background = _Background()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, if one does."""
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def on_background_loop() -> bool:
+    """Whether this thread runs the async origins of sync callers; it must not wait for them."""
+    return _background.runs_here()
+
+
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop and wait for it.
+
+    Raises:
+        RuntimeError: called on the background loop itself, where waiting would never end.
+    """
+    import asyncio
+
+    if on_background_loop():
+        work.close()
+        raise RuntimeError(
+            "an async origin called back into the sync face of the cache; use the .aio face there"
+        )
+    future = asyncio.run_coroutine_threadsafe(work, _background.loop())
+    try:
+        with making_room():
+            return future.result()
+    except BaseException:
+        future.cancel()  # nobody waits any more, as after a KeyboardInterrupt
+        raise
