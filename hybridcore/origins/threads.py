@@ -7,7 +7,7 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from threading import Lock, RLock, Thread, local
+from threading import Condition, Lock, Thread, local
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -19,12 +19,15 @@ T = TypeVar("T")
 MOST_WORKERS = 64
 """Sync functions that run for asyncio at a time; those that wait for another load not counted."""
 
+LINGER = 0.5
+"""Seconds that a worker waits for something to do before it ends."""
+
 
 # -- sync functions for asyncio ---------------------------------------------------------------
 
 
 class _Workers:
-    """Threads that end when there is nothing to do.
+    """Threads that end when there was nothing to do for a while.
 
     They are not asyncio's own, which may all be busy with blocking callers who wait for the very
     function that would be queued behind them. For the same reason a worker that waits for another
@@ -32,13 +35,15 @@ class _Workers:
     """
 
     def __init__(self) -> None:
-        self._lock = RLock()
+        self._changed = Condition()
         self._todo: deque[Callable[[], None]] = deque()
+        self._idle = 0
         self._free = MOST_WORKERS
 
     def do(self, work: Callable[[], None]) -> None:
-        with self._lock:
+        with self._changed:
             self._todo.append(work)
+            self._changed.notify()
             try:
                 self._start_one()
             except RuntimeError:  # no more threads
@@ -46,30 +51,37 @@ class _Workers:
                 raise
 
     def _start_one(self) -> None:
-        if self._todo and self._free > 0:
+        if len(self._todo) > self._idle and self._free > 0:
             Thread(target=self._run, name="hybridcore-sync-origins", daemon=True).start()
             self._free -= 1
 
     def _run(self) -> None:
         _here.workers = self
         while True:
-            with self._lock:
-                if not self._todo:
+            with self._changed:
+                if self._free < 0:  # room was made for a worker, and is over
+                    self._free += 1
+                    return
+                self._idle += 1
+                found = self._changed.wait_for(lambda: bool(self._todo), LINGER)
+                self._idle -= 1
+                if not found:
                     self._free += 1
                     return
                 work = self._todo.popleft()
             work()
+            del work  # or what it holds would stay as long as the worker is idle
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
-        with self._lock:
+        with self._changed:
             self._free += 1
             with suppress(RuntimeError):
                 self._start_one()
         try:
             yield
         finally:
-            with self._lock:
+            with self._changed:
                 self._free -= 1
 
 
