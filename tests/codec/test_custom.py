@@ -12,6 +12,7 @@ import pytest
 
 from hybridcore.codec import MSGPACK, PICKLE, Codec, Codecs
 from hybridcore.errors import ConfigurationError, DecodeError, EncodeError
+from tests.codec.money import MONEY, Money
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
 KEY = b"sixteen or more!"
 
 
-class Money:
-    """An application's own class: (de)coded by a custom codec."""
-
-    def __init__(self, cents: int) -> None:
-        self.cents = cents
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Money) and other.cents == self.cents
-
-    def __hash__(self) -> int:
-        return hash(self.cents)
-
-
-MONEY = Codec(64, Money, lambda money: b"%d" % money.cents, lambda data: Money(int(data)))
 CODECS = Codecs(MONEY)
 
 

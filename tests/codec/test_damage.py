@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridcore._native import is_well_formed
-from hybridcore.codec import ARRAY, MSGPACK, PICKLE, Codec, Codecs
+from hybridcore.codec import ARRAY, MSGPACK, PICKLE, Codecs
 from hybridcore.errors import DecodeError
+from tests.codec.money import MONEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,20 +29,6 @@ if TYPE_CHECKING:
 KEY = b"sixteen or more!"
 
 
-class Money:
-    """An application's own class: (de)coded by a custom codec."""
-
-    def __init__(self, cents: int) -> None:
-        self.cents = cents
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Money) and other.cents == self.cents
-
-    def __hash__(self) -> int:
-        return hash(self.cents)
-
-
-MONEY = Codec(64, Money, lambda money: b"%d" % money.cents, lambda data: Money(int(data)))
 CODECS = Codecs(MONEY, pickle_key=KEY)
 
 

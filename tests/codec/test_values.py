@@ -27,24 +27,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from hybridcore._native import is_plain, is_well_formed
-from hybridcore.codec import ARRAY, MSGPACK, PICKLE, RAW, TEXT, Codec, Codecs
+from hybridcore.codec import ARRAY, MSGPACK, PICKLE, RAW, TEXT, Codecs
 from hybridcore.errors import DecodeError
+from tests.codec.money import MONEY, Money
 
-
-class Money:
-    """An application's own class: (de)coded by a custom codec."""
-
-    def __init__(self, cents: int) -> None:
-        self.cents = cents
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Money) and other.cents == self.cents
-
-    def __hash__(self) -> int:
-        return hash(self.cents)
-
-
-MONEY = Codec(64, Money, lambda money: b"%d" % money.cents, lambda data: Money(int(data)))
 CODECS = Codecs(MONEY)
 
 
