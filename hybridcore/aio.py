@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 V = TypeVar("V")
-D = TypeVar("D")
 T = TypeVar("T")
 
 

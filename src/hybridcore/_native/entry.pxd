@@ -13,7 +13,6 @@ cdef struct Entry:
     uint32_t hash           # the mixed hash: finds the entry's slot again without asking the key
     uint32_t older          # policy: the next colder entry
     uint32_t newer          # policy: the next hotter entry
-    uint32_t reserved
 
 
 # Kept beside the entries from the first use of a ttl, size, cost or importance on; a cache that

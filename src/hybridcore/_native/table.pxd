@@ -242,7 +242,6 @@ cdef inline uint32_t table_add(
     entry.key = key
     entry.value = value
     entry.hash = hash
-    entry.reserved = 0
     if table.extras != NULL:
         extra_clear(&table.extras[i])
     link_slot(table, hash, i)
