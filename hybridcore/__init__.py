@@ -25,6 +25,7 @@ from hybridcore.errors import (
     ReadOnlyOriginError,
     ValueTooLargeError,
 )
+from hybridcore.eviction import Adaptive, Tuning, Weights
 from hybridcore.memory import Cache
 from hybridcore.types import (
     EvictionCause,
@@ -58,6 +59,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Adaptive",
     "Cache",
     "CallableOrigin",
     "ClosedError",
@@ -87,8 +89,10 @@ __all__ = [
     "PartialLoadError",
     "ReadOnlyOriginError",
     "Tier",
+    "Tuning",
     "Validators",
     "ValueTooLargeError",
+    "Weights",
     "footprint_of",
 ]
 

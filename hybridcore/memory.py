@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridcore._native import MemoryStore, footprint_of
 from hybridcore.errors import ConfigurationError
+from hybridcore.eviction import Adaptive, Tuning, Weights
 from hybridcore.stats import CacheStats
 from hybridcore.units import Duration, Size, size_in_bytes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from hybridcore.eviction import State
     from hybridcore.types import EvictionCause
 
 K = TypeVar("K")
@@ -28,12 +30,12 @@ _ABSENT = object()
 
 
 class Cache(MemoryStore[K, V], MutableMapping[K, V]):
-    """A bounded mapping that evicts the least recently used entries.
+    """A bounded mapping that learns from its own history which entries to evict.
 
     A drop-in for a dict used as a cache and for ``cachetools.Cache(maxsize, getsizeof)``. Lookups
     are native; every operation is O(1), amortized where the table grows or entries expire.
 
-    >>> cache = Cache(2)
+    >>> cache = Cache(2, weights=Weights.lru())
     >>> cache["a"], cache["b"] = 1, 2
     >>> cache["a"]
     1
@@ -50,6 +52,10 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         timer: a clock in seconds. The default one is monotonic and ticks every few milliseconds.
         on_evict: called as ``on_evict(key, value, cause)`` after an entry has left and the cache
             is consistent again; what it raises goes to ``sys.unraisablehook``.
+        weights: what counts when an entry must go; without ``adaptive`` they alone decide.
+        adaptive: how the cache learns; by default it does, unless ``weights`` are given.
+        low_water: the share of ``maxsize`` that eviction goes down to once it has begun, at most
+            16 entries more with each write; 1: only as far as needed.
 
     Iteration is in no particular order and raises RuntimeError when entries come or go meanwhile.
     All operations are safe under threads; each is atomic unless keys have a Python ``__eq__``.
@@ -69,14 +75,24 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         ttl: Duration | None = None,
         timer: Callable[[], float] | None = None,
         on_evict: Callable[[K, V, EvictionCause], object] | None = None,
+        weights: Weights | None = None,
+        adaptive: Adaptive | None = None,
+        low_water: float = 1.0,
     ) -> None:
         for name, function in (("getsizeof", getsizeof), ("timer", timer), ("on_evict", on_evict)):
             if function is not None and not callable(function):
                 raise ConfigurationError(f"{name} is expected to be callable, got {function!r}")
         if getsizeof is None and self._overrides_getsizeof():
             getsizeof = _OwnGetsizeof(self)
+        if not 0 <= low_water <= 1:
+            raise ConfigurationError(f"low_water is expected to be from 0 to 1, got {low_water!r}")
+        if weights is None:
+            weights, adaptive = Weights(), adaptive or Adaptive()
         estimates = isinstance(maxsize, str) and getsizeof is None
-        super().__init__(_limit(maxsize), getsizeof, ttl, timer, on_evict, estimates)
+        limit = _limit(maxsize)
+        super().__init__(
+            limit, getsizeof, ttl, timer, on_evict, estimates, weights, adaptive, low_water
+        )
 
     @property
     def maxsize(self) -> int | float:
@@ -94,11 +110,15 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         @property
         def getsizeof(self) -> Callable[[V], int]:
             """The function that says what a value counts against ``maxsize``."""
-            _, sizer, _, _, _, estimates = self.options()
-            return sizer or (footprint_of if estimates else _one)
+            options = self.options()
+            return options[1] or (footprint_of if options[5] else _one)
 
     def resize(self, maxsize: Size | float | None) -> None:
-        """Set a new bound, evicting down to it. O(entries evicted)."""
+        """Set a new bound, evicting down to it. O(entries evicted).
+
+        Other threads have a turn after every 1024 entries. What the cache has learned is void, as
+        it is relative to its size.
+        """
         if isinstance(maxsize, str) and self.getsizeof is _one:
             raise ConfigurationError(
                 f"maxsize is expected to be a number of entries, which is what this cache counts, "
@@ -110,6 +130,23 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         """Return a snapshot of the counters."""
         entries = len(self)  # counts what has expired, so before the counters are read
         return CacheStats(*self.counters(), entries, self.currsize, self.maxsize)
+
+    def tuning(self) -> Tuning:
+        """Return what the cache has learned and decided; `freeze` stops and starts it."""
+        weights, adaptive = self.options()[6:8]
+        learned = self.learned()
+        if learned is None:
+            return Tuning(weights, adaptive, "fixed")
+        lessons, vetoes, frozen, suspended, on_target, requests, until, *rest = learned
+        state: State = "filling" if until is None else "learning"
+        if frozen:
+            state = "frozen"
+        elif suspended:
+            state = "suspended"
+        elif on_target:
+            state = "on_target"
+        until = None if frozen else until
+        return Tuning(weights, adaptive, state, lessons, vetoes, requests, until, *rest)
 
     def values(self) -> ValuesView[V]:
         """A view of the values; looking at it moves no entry and counts no lookup."""

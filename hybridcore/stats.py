@@ -11,7 +11,9 @@ class CacheStats:
 
     ``[]``, ``get``, ``setdefault`` and ``get_many`` count a hit or a miss; ``in``, ``peek``,
     iteration and writes do not. An expired entry is a miss, and storing its key again is an
-    insertion, not an update.
+    insertion, not an update. ``evicted_size`` is what the evicted entries counted, ``rejected``
+    the values refused because they are larger than ``maxsize``, ``readmitted`` the insertions of
+    keys that the cache had evicted and still remembered: evictions to regret.
     """
 
     hits: int
@@ -22,6 +24,9 @@ class CacheStats:
     expired: int
     removed: int
     replaced: int
+    evicted_size: int
+    rejected: int
+    readmitted: int
     entries: int
     currsize: int
     maxsize: int | float

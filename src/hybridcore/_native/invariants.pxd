@@ -3,9 +3,9 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from hybridcore._native.entry cimport NIL
-from hybridcore._native.policy cimport (
-    policy_colder, policy_hotter, policy_hottest, policy_victim,
-)
+from hybridcore._native.graded cimport END, RING, Ring
+from hybridcore._native.learned cimport AGES, KINDS, WAITING, Knowledge
+from hybridcore._native.policy cimport GRADED, RECENCY, policy_coldest, policy_hotter
 from hybridcore._native.table cimport Table, slot_of
 from hybridcore._native.wheel cimport DUE, NO_BUCKET
 
@@ -46,18 +46,67 @@ cdef inline int check_table(Table* table, uint64_t size, uint64_t limit) except 
 
 
 cdef inline int check_policy(Table* table) except -1:
+    if table.policy.rule == RECENCY:
+        check_order(table)
+    elif table.policy.rule == GRADED:
+        check_grades(table)
+        check_order(table)
+    else:
+        check_habits(table)
+    return 0
+
+
+cdef inline int check_order(Table* table) except -1:
+    """Of eviction."""
     cdef uint32_t seen = 0
-    cdef uint32_t before = NIL
-    cdef uint32_t i = policy_victim(&table.policy, table.entries)
+    cdef uint32_t i = policy_coldest(&table.policy)
     while i != NIL:
         expect(i < table.count, "the eviction order leaves the entries")
-        expect(policy_colder(table.entries, i) == before, "the eviction order is torn")
         seen += 1
         expect(seen <= table.count, "the eviction order is a ring")
-        before = i
-        i = policy_hotter(table.entries, i)
+        i = policy_hotter(&table.policy, table.entries, i)
     expect(seen == table.count, f"the eviction order holds {seen} of {table.count} entries")
-    expect(policy_hottest(&table.policy) == before, "the hottest entry is not the end")
+    return 0
+
+
+cdef inline int check_grades(Table* table) except -1:
+    cdef Ring* ring = table.policy.graded.ring
+    cdef uint32_t grade, i, before
+    cdef bint used
+    for grade in range(RING):
+        used = (ring.used[grade >> 6] >> (grade & 63)) & 1
+        expect(used == (ring.coldest[grade] != NIL), f"grade {grade} is marked wrongly")
+        expect(used == (ring.hottest[grade] != NIL), f"grade {grade} has one end")
+        before = END | grade
+        i = ring.coldest[grade]
+        while used and not i & END:
+            expect(i < table.count, f"grade {grade} leaves the entries")
+            expect(table.entries[i].policy.links.older == before, f"grade {grade} is torn")
+            before = i
+            i = table.entries[i].policy.links.newer
+        if used:
+            expect(i == END | grade, f"grade {grade} ends in another")
+            expect(ring.hottest[grade] == before, f"the hottest of grade {grade} is not its end")
+    return 0
+
+
+cdef inline int check_habits(Table* table) except -1:
+    cdef Knowledge* knowledge = table.policy.learned.knowledge
+    cdef uint32_t i
+    cdef int age
+    for i in range(table.count):
+        expect(table.entries[i].policy.habit.kind < KINDS, f"entry {i} is of no kind")
+        expect(table.entries[i].policy.habit.frequency > 0, f"entry {i} was never used")
+    if knowledge == NULL:
+        return 0
+    expect(knowledge.queued <= WAITING, "too many victims wait")
+    for i in range(KINDS):
+        for age in range(AGES):
+            expect(0 < knowledge.worth[i][age] < 1e9, f"kind {i} at age {age} has no worth")
+            expect(
+                knowledge.hits[i][age] >= 0 and knowledge.deaths[i][age] >= 0,
+                f"kind {i} at age {age} has lost counts",
+            )
     return 0
 
 

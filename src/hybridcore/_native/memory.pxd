@@ -19,8 +19,17 @@ cdef class MemoryStore:
     cdef uint64_t size              # currsize; unsigned: limit plus one entry always fits
     cdef int64_t ttl                # ns given to entries that bring none, 0: none
     cdef bint estimates             # sizes by footprint
-    cdef uint64_t hits, misses, insertions, updates
+    cdef object weights, adaptive   # as it was made with
+    cdef double size_exponent, cost_exponent, importance_exponent
+    cdef bint per_byte              # an entry is judged by what it is worth for its size
+    cdef double low_share           # of the limit: what eviction goes down to
+    cdef int64_t low_water          # the same in sizes
+    cdef bint above_low_water       # and on the way down to it
+    cdef uint64_t study_from        # the size at which the policy begins to learn
+    cdef int shrinking              # resizes that are going on
+    cdef uint64_t hits, misses, insertions, updates, rejections
     cdef uint64_t removals[4]       # by cause
+    cdef uint64_t removed_size[4]
 
 
 cdef int64_t read_timer(object timer) except? -1

@@ -4,12 +4,14 @@ import math
 from types import GenericAlias
 
 from cpython.exc cimport PyErr_WriteUnraisable
-from cpython.mem cimport PyMem_RawFree
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.float cimport FLT_MAX
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.math cimport fmax, fmin, pow
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport qsort
 from libc.string cimport memset
 
 from hybridcore._native.entry cimport NIL, Extra
@@ -17,9 +19,13 @@ from hybridcore._native.fastcall cimport (
     METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
 from hybridcore._native.footprint cimport footprint
+from hybridcore._native.ghosts cimport WAYS
 from hybridcore._native.invariants cimport check_table
+from hybridcore._native.learned cimport Lesson
 from hybridcore._native.policy cimport (
-    policy_colder, policy_hotter, policy_hottest, policy_victim,
+    GRADED, LEARNED, RECENCY, Policy, policy_clear, policy_coldest, policy_evicted, policy_expect, policy_free,
+    policy_bytes, policy_frequency, policy_grade, policy_study, policy_hotter, policy_init, policy_learn, policy_refuses, policy_resized,
+    policy_set_frequency, policy_settle, policy_value, policy_victim, policy_worth,
 )
 from hybridcore._native.removals cimport (
     Removal, Removals, removal_at, removals_init, removals_next,
@@ -43,6 +49,8 @@ cdef extern from "Python.h":
 
 cdef enum:
     EXPIRE_PER_WRITE = 64   # due entries that one write removes at most
+    EVICT_PER_WRITE = 16    # entries that one write evicts at most on the way to low water
+    BATCH = 1024            # entries evicted or released before other threads have a turn
     ENTRY_BYTES = 60        # of the table itself, per entry, when sizes are footprints
 
 # Causes, in the order of EvictionCause.
@@ -96,6 +104,7 @@ cdef class MemoryStore:
 
     def __cinit__(self, *args, **kwargs):
         self.limit = NO_LIMIT
+        self.low_water = NO_LIMIT
         table_init(&self.table)
 
     @classmethod
@@ -107,11 +116,23 @@ cdef class MemoryStore:
         """Let the interpreter call ``get`` of a subclass as directly as of this class."""
         own_method(cls, &get_definition)
 
-    def __init__(self, limit, sizer, ttl, timer, listener, estimates, /):
+    def __init__(
+        self, limit, sizer, ttl, timer, listener, estimates, weights, adaptive, low_water, /
+    ):
+        cdef Policy policy
         cdef int64_t bound = NO_LIMIT if limit is None else limit
         cdef int64_t ttl_ns = 0 if ttl is None else ttl_to_ns(ttl)
+        cdef bint counted = sizer is None and not estimates
+        make_policy(&policy, weights, adaptive, bound if counted and limit is not None else 0)
         former = self.listener
-        self.limit = bound
+        self.weights = weights
+        self.adaptive = adaptive
+        self.size_exponent = weights.size
+        self.cost_exponent = weights.cost
+        self.importance_exponent = weights.importance
+        self.per_byte = adaptive is None or adaptive.objective != "byte_hit_ratio"
+        self.low_share = low_water
+        set_limit(self, bound)
         self.sizer = sizer
         self.ttl = ttl_ns
         self.timer = timer
@@ -120,6 +141,8 @@ cdef class MemoryStore:
         if self.table.count:        # a second call starts anew
             self.removals[EXPLICIT] += self.table.count
             release_all(self, former)
+        policy_free(&self.table.policy)
+        self.table.policy = policy
 
     def __dealloc__(self):
         release_all(self, None)
@@ -182,24 +205,34 @@ cdef class MemoryStore:
         return max(self.table.extras[i].deadline - now, 0) / 1e9
 
     def coldest(self, Py_ssize_t n=1, /):
-        """Return up to ``n`` keys, the next to be evicted first."""
-        cdef list keys = []
-        expire(self)
-        cdef uint32_t i = policy_victim(&self.table.policy, self.table.entries)
-        while i != NIL and len(keys) < n:
-            keys.append(<object> self.table.entries[i].key)
-            i = policy_hotter(self.table.entries, i)
-        return keys
+        """Return up to ``n`` keys, the next to be evicted first.
+
+        O(n) with fixed weights. The learned policy ranks all entries, O(n log n), but looks only
+        at a sample of them when it evicts.
+        """
+        return ordered_keys(self, n, False)
 
     def hottest(self, Py_ssize_t n=1, /):
-        """Return up to ``n`` keys, the last to be evicted first."""
-        cdef list keys = []
-        expire(self)
-        cdef uint32_t i = policy_hottest(&self.table.policy)
-        while i != NIL and len(keys) < n:
-            keys.append(<object> self.table.entries[i].key)
-            i = policy_colder(self.table.entries, i)
-        return keys
+        """Return up to ``n`` keys, the last to be evicted first. O(entries)."""
+        return ordered_keys(self, n, True)
+
+    def worth(self, key, /):
+        """Return what the learned policy thinks the entry is worth now, for the room it takes.
+
+        Only the order of such numbers means something: the lowest go first.
+
+        Raises:
+            KeyError: the key is not there.
+            TypeError: the cache has fixed weights.
+        """
+        cdef int64_t i = find_fresh(self, key)
+        if i < 0:
+            raise KeyError(key)
+        if self.table.policy.rule != LEARNED:
+            raise TypeError("worth() is what a cache with adaptive= learns; this one has weights")
+        return policy_worth(
+            &self.table.policy, self.table.entries, self.table.extras, <uint32_t> i
+        )
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -293,7 +326,7 @@ cdef class MemoryStore:
         """
         cdef Removals removals
         expire(self)
-        cdef uint32_t i = policy_victim(&self.table.policy, self.table.entries)
+        cdef uint32_t i = victim(self, NIL)
         if i == NIL:
             raise KeyError(f"popitem(): {type(self).__name__} is empty") from None
         # A new tuple may run the garbage collector, and that any code: after the entry is out.
@@ -336,13 +369,46 @@ cdef class MemoryStore:
 
     def resize_to(self, limit, /):
         """Set a new bound and evict down to it."""
-        cdef Removals removals
         cdef int64_t bound = NO_LIMIT if limit is None else limit
+        cdef bint counted = self.sizer is None and not self.estimates
         expire(self)
-        self.limit = bound
-        removals_init(&removals)
-        evict_down(self, &removals)
-        release(self, &removals)
+        set_limit(self, bound)
+        policy_resized(&self.table.policy, bound if counted and limit is not None else 0)
+        self.shrinking += 1
+        try:
+            while self.size > <uint64_t> self.limit and evict_batch(self, BATCH, INT64_MAX):
+                pass
+        finally:
+            self.shrinking -= 1
+
+    def evict(self, n=1, /):
+        """Evict ``n`` entries, those that the policy would evict next; return how many were.
+
+        Other threads have a turn after every 1024.
+        """
+        cdef int64_t wanted = checked_amount("n", n)
+        cdef int64_t evicted = 0
+        cdef int64_t some = 1
+        expire(self)
+        while evicted < wanted and some:
+            some = evict_batch(self, min(wanted - evicted, <int64_t> BATCH), INT64_MAX)
+            evicted += some
+        return evicted
+
+    def evict_bytes(self, size, /):
+        """Evict entries of this total size or more, as `evict` does; return what they counted."""
+        cdef uint64_t wanted = checked_amount("size", size)
+        cdef uint64_t before = self.removed_size[SIZE]
+        expire(self)
+        while self.removed_size[SIZE] - before < wanted and evict_batch(
+            self, BATCH, <int64_t> (wanted - (self.removed_size[SIZE] - before))
+        ):
+            pass
+        return self.removed_size[SIZE] - before
+
+    def freeze(self, bint frozen=True, /):
+        """Stop learning and go on with what is known, or learn again."""
+        self.table.policy.learned.frozen = frozen
 
     # -- knowing ----------------------------------------------------------------------------
 
@@ -352,55 +418,93 @@ cdef class MemoryStore:
         return self.size
 
     def counters(self):
-        """Return hits, misses, insertions, updates and the removals by cause."""
+        """Return hits, misses, insertions, updates, the removals by cause, and what else counts.
+
+        That is the total size evicted, the values rejected as too large, and the insertions of
+        keys that had been evicted not long before.
+        """
         return (
             self.hits, self.misses, self.insertions, self.updates,
             self.removals[SIZE], self.removals[EXPIRED],
             self.removals[EXPLICIT], self.removals[REPLACED],
+            self.removed_size[SIZE], self.rejections, readmitted(self),
+        )
+
+    def learned(self):
+        """Return what the learned policy knows of itself, None with fixed weights.
+
+        Lessons, vetoes, whether it is frozen, whether it is suspended, whether it is on target,
+        the requests seen, the requests until the next lesson, the shares of requests that were
+        kept and that LRU would have kept since the last lesson, and the ghosts there is room for.
+        """
+        cdef Policy* policy = &self.table.policy
+        cdef Lesson* lesson
+        if policy.rule != LEARNED:
+            return None
+        if policy.learned.knowledge == NULL:
+            return 0, 0, policy.learned.frozen, False, False, policy.learned.now, None, 0.0, 0.0, 0
+        lesson = &policy.learned.knowledge.lesson
+        return (
+            lesson.lessons, lesson.vetoes, policy.learned.frozen, lesson.suspended > 0,
+            lesson.on_target, policy.learned.now,
+            max(<int32_t> (lesson.due - policy.learned.now), 0), lesson.kept, lesson.recent,
+            <uint64_t> policy.learned.knowledge.ghosts.sets * WAYS,
         )
 
     def options(self):
-        """Return what the store was made with: limit, sizer, ttl, timer, listener, estimates."""
+        """Return what the store was made with, as ``__init__`` takes it."""
         return (
             None if self.limit == NO_LIMIT else self.limit, self.sizer,
             self.ttl / 1e9 if self.ttl else None, self.timer, self.listener, self.estimates,
+            self.weights, self.adaptive, self.low_share,
         )
 
     def entries(self):
-        """Return ``(key, value, ttl, ttl_left, size, cost, importance)`` of each, coldest first.
+        """Return ``(key, value, ttl, ttl_left, size, cost, importance, frequency)`` of each entry.
 
-        ``ttl`` and ``ttl_left`` are nanoseconds, 0 without an expiry.
+        ``ttl`` and ``ttl_left`` are nanoseconds, 0 without an expiry. With fixed weights the next
+        to be evicted comes first, else the least recently used.
         """
         cdef list rows = []
         cdef int64_t now
         cdef Extra* extra
+        cdef Rank* ranks
+        cdef uint32_t k, i
+        cdef uint64_t version
         expire(self)
         now = clock(self)
-        cdef uint64_t version = self.table.version
-        cdef uint32_t i = policy_victim(&self.table.policy, self.table.entries)
-        while i != NIL:
-            key = <object> self.table.entries[i].key
-            value = <object> self.table.entries[i].value
-            if self.table.extras == NULL:
-                rows.append((key, value, 0, 0, 1, 1.0, 1.0))
-            else:
-                extra = &self.table.extras[i]
-                rows.append((
-                    key, value, extra.ttl, max(extra.deadline - now, 1) if extra.deadline else 0,
-                    extra.size, extra.cost, extra.importance,
-                ))
-            if version != self.table.version:
-                raise RuntimeError("the cache was changed while its entries were read")
-            i = policy_hotter(self.table.entries, i)
+        version = self.table.version
+        ranks = rank(self, BY_USE)
+        try:
+            for k in range(self.table.count):
+                i = ranks[k].entry
+                key = <object> self.table.entries[i].key
+                value = <object> self.table.entries[i].value
+                uses = policy_frequency(&self.table.policy, self.table.entries, i)
+                if self.table.extras == NULL:
+                    rows.append((key, value, 0, 0, 1, 1.0, 1.0, uses))
+                else:
+                    extra = &self.table.extras[i]
+                    left = max(extra.deadline - now, 1) if extra.deadline else 0
+                    rows.append((
+                        key, value, extra.ttl, left, extra.size, extra.cost, extra.importance, uses
+                    ))
+                if version != self.table.version:
+                    raise RuntimeError("the cache was changed while its entries were read")
+        finally:
+            PyMem_RawFree(ranks)
         return rows
 
     def restore(self, rows, /):
         """Put back what `entries` returned."""
         cdef int64_t i
-        for key, value, ttl, left, size, cost, importance in rows:
+        for key, value, ttl, left, size, cost, importance, frequency in rows:
             store_put(self, key, value, size, left, 0, cost, importance, NULL)
-            i = find_fresh(self, key) if ttl else -1
-            if i >= 0 and self.table.extras != NULL:
+            i = find_fresh(self, key)
+            if i < 0:
+                continue
+            policy_set_frequency(&self.table.policy, self.table.entries, <uint32_t> i, frequency)
+            if ttl and self.table.extras != NULL:
                 self.table.extras[i].ttl = ttl
 
     def memory_bytes(self):
@@ -411,7 +515,7 @@ cdef class MemoryStore:
             total += self.table.room * sizeof(self.table.extras[0])
         if self.table.wheel != NULL:
             total += sizeof(self.table.wheel[0])
-        return total
+        return total + policy_bytes(&self.table.policy)
 
     def check(self):
         """Assert every invariant of the table; for tests.
@@ -419,7 +523,7 @@ cdef class MemoryStore:
         Raises:
             AssertionError: naming the one that is broken.
         """
-        check_table(&self.table, self.size, <uint64_t> self.limit)
+        check_table(&self.table, self.size, NO_LIMIT if self.shrinking else self.limit)
 
 
 # -- methods by plain fastcall --------------------------------------------------------------
@@ -474,6 +578,129 @@ cdef inline bint has_ended(MemoryStore store, int64_t i, int64_t now) noexcept:
     )
 
 
+cdef uint64_t readmitted(MemoryStore store) noexcept:
+    cdef Policy* policy = &store.table.policy
+    return policy.learned.knowledge.readmitted if policy.learned.knowledge != NULL else 0
+
+
+cdef uint64_t capacity_of(MemoryStore store) noexcept:
+    """How many entries fit, if those to come are like those that are there."""
+    if store.sizer is None and not store.estimates and store.table.extras == NULL:
+        return <uint64_t> store.limit
+    return <uint64_t> (
+        <double> store.table.count * store.limit / fmax(<double> store.size, 1)
+    )
+
+
+cdef void set_limit(MemoryStore store, int64_t limit) noexcept:
+    store.limit = limit
+    store.low_water = NO_LIMIT if limit == NO_LIMIT else <int64_t> (limit * store.low_share)
+    store.study_from = <uint64_t> NO_LIMIT + 1 if limit == NO_LIMIT else <uint64_t> (limit // 8)
+
+
+cdef float value_of(MemoryStore store, int64_t size, double cost, double importance) noexcept:
+    """What the weights make of an entry's size, cost and importance."""
+    cdef double value = 1
+    if size > 1 and store.per_byte:
+        value = pow(<double> size, -store.size_exponent)
+    if cost != 1:
+        value *= pow(cost, store.cost_exponent)
+    if importance != 1:
+        value *= pow(importance, store.importance_exponent)
+    return <float> fmax(fmin(value, 1e30), 1e-30)
+
+
+cdef int make_policy(Policy* policy, weights, adaptive, uint64_t capacity) except -1:
+    """The policy that the weights and the learning ask for."""
+    policy_init(policy)
+    if adaptive is not None and adaptive.enabled:
+        policy_learn(
+            policy, adaptive.learning_rate, adaptive.performance_target or 0, False,
+            adaptive.seed, capacity,
+        )
+    elif weights.frequency or weights.size or weights.cost or weights.importance:
+        if not policy_grade(policy, weights.recency, weights.frequency):
+            raise MemoryError()
+    return 0
+
+
+cdef int64_t checked_amount(str name, object amount) except -1:
+    cdef int64_t value
+    try:
+        value = PyNumber_Index(amount)
+    except (TypeError, OverflowError):
+        raise TypeError(f"{name} is expected to be an int below 2**63, got {amount!r}") from None
+    if value < 0:
+        raise ValueError(f"{name} is expected to be at least 0, got {value}")
+    return value
+
+
+# -- the order of eviction ------------------------------------------------------------------
+
+cdef struct Rank:
+    double key              # the lowest first
+    uint32_t entry
+
+
+cdef enum:
+    BY_WORTH = 0
+    BY_USE = 1
+
+
+cdef int compare_ranks(const void* a, const void* b) noexcept nogil:
+    cdef double difference = (<Rank*> a).key - (<Rank*> b).key
+    return (difference > 0) - (difference < 0)
+
+
+cdef Rank* rank(MemoryStore store, int by) except NULL:
+    """All entries in the order of eviction, or, by the learned policy, of use; to be freed."""
+    cdef Table* table = &store.table
+    cdef Rank* ranks = <Rank*> PyMem_RawMalloc((<size_t> table.count + 1) * sizeof(Rank))
+    cdef uint32_t k, i
+    if ranks == NULL:
+        raise MemoryError()
+    if table.policy.rule == LEARNED:
+        for i in range(table.count):
+            ranks[i].entry = i
+            if by == BY_WORTH:
+                ranks[i].key = policy_worth(&table.policy, table.entries, table.extras, i)
+            else:
+                ranks[i].key = -<double> (
+                    table.policy.learned.now - table.entries[i].policy.habit.last
+                )
+        qsort(ranks, table.count, sizeof(Rank), compare_ranks)
+        return ranks
+    i = policy_coldest(&table.policy)
+    k = 0
+    while i != NIL:
+        ranks[k].entry = i
+        k += 1
+        i = policy_hotter(&table.policy, table.entries, i)
+    return ranks
+
+
+cdef list ordered_keys(MemoryStore store, Py_ssize_t n, bint hottest_first):
+    """Up to ``n`` keys in the order of eviction, or backwards."""
+    cdef list keys = []
+    cdef Rank* ranks
+    cdef uint32_t k, i
+    expire(store)
+    if store.table.policy.rule != LEARNED and not hottest_first:
+        i = policy_coldest(&store.table.policy)
+        while i != NIL and len(keys) < n:
+            keys.append(<object> store.table.entries[i].key)
+            i = policy_hotter(&store.table.policy, store.table.entries, i)
+        return keys
+    ranks = rank(store, BY_WORTH)
+    try:
+        for k in range(<uint32_t> max(min(n, store.table.count), 0)):
+            i = ranks[store.table.count - 1 - k if hottest_first else k].entry
+            keys.append(<object> store.table.entries[i].key)
+    finally:
+        PyMem_RawFree(ranks)
+    return keys
+
+
 cdef int check_weight(str name, double value) except -1:
     if not 0 <= value <= FLT_MAX:
         raise ValueError(f"{name} is expected to be a number from 0 to 3.4e38, got {value}")
@@ -514,11 +741,12 @@ cdef bint take_out(
     removal.value = store.table.entries[i].value
     removal.note = NULL
     removal.cause = <uint8_t> cause
+    cdef int64_t size = 1
     if store.table.extras != NULL:
         removal.note = store.table.extras[i].note
-        store.size -= store.table.extras[i].size
-    else:
-        store.size -= 1
+        size = store.table.extras[i].size
+    store.size -= size
+    store.removed_size[cause] += size
     store.removals[cause] += 1
     table_remove(&store.table, i)
     return True
@@ -576,18 +804,98 @@ cdef void take_due(MemoryStore store, uint32_t most, Removals* removals) noexcep
             break
 
 
-cdef void evict_down(MemoryStore store, Removals* removals) noexcept:
-    """Evict until the bound holds; what is known to have expired goes first."""
-    cdef uint32_t i
-    cdef int cause
-    while store.size > <uint64_t> store.limit:
-        cause = EXPIRED
-        i = store.table.wheel.heads[DUE] if store.table.wheel != NULL else NIL
-        if i == NIL:
-            cause = SIZE
-            i = policy_victim(&store.table.policy, store.table.entries)
-        if i == NIL or not take_out(store, i, cause, removals):
+cdef uint32_t victim(MemoryStore store, uint32_t spared) noexcept:
+    """The entry that the policy would evict next, not ``spared``; NIL when there is no other."""
+    return policy_victim(
+        &store.table.policy, store.table.entries, store.table.extras, store.table.count, spared
+    )
+
+
+cdef inline bint is_large(MemoryStore store, uint32_t i) noexcept:
+    """Whether the entry is larger than the average, and so would displace several."""
+    return i != NIL and store.table.extras != NULL and (
+        <uint64_t> store.table.extras[i].size > store.size // store.table.count
+    )
+
+
+cdef bint evict_one(MemoryStore store, uint32_t* spared, Removals* removals) noexcept:
+    """Evict an entry, what is known to have expired first; False when there is none or no memory.
+
+    ``spared`` is not evicted, and followed when it is moved.
+    """
+    cdef uint32_t last = store.table.count - 1
+    cdef int cause = EXPIRED
+    cdef uint32_t i = store.table.wheel.heads[DUE] if store.table.wheel != NULL else NIL
+    if i == NIL:
+        cause = SIZE
+        i = spared[0]
+        if not is_large(store, i) or not policy_refuses(
+            &store.table.policy, store.table.entries, store.table.extras, store.table.count, i
+        ):
+            i = victim(store, i)
+    if i == NIL:
+        return False
+    if cause == SIZE:
+        policy_evicted(&store.table.policy, store.table.entries, store.table.count, i)
+    if not take_out(store, i, cause, removals):
+        return False
+    if spared[0] == i:
+        spared[0] = NIL
+    elif spared[0] == last:
+        spared[0] = i
+    return True
+
+
+cdef uint32_t make_room(MemoryStore store, uint32_t spared, Removals* removals) noexcept:
+    """Evict until the bound holds, and once it was reached a few more at each write.
+
+    While the cache is being shrunk, the bound does not hold, and a write does not wait for it.
+    Returns where ``spared``, which is not evicted, is afterwards.
+    """
+    cdef uint64_t limit = <uint64_t> store.limit
+    cdef uint32_t most = removals.count + EVICT_PER_WRITE
+    if store.size > limit:
+        store.above_low_water = store.low_water < store.limit
+        if not store.shrinking:
+            while store.size > limit:
+                if not evict_one(store, &spared, removals):
+                    if spared == NIL:
+                        break
+                    spared = NIL        # the bound was lowered while the entry came in
+        else:
+            store.above_low_water = True
+    if store.above_low_water:
+        while store.size > <uint64_t> store.low_water and removals.count < most:
+            if not evict_one(store, &spared, removals):
+                break
+        store.above_low_water = store.size > <uint64_t> store.low_water
+    return spared
+
+
+cdef int64_t evict_batch(MemoryStore store, int64_t most, int64_t size) except -1:
+    """Evict until so many entries are gone, so much size, or the bound holds, then let go of them.
+
+    Returns how many there were. Other threads have a turn at the end.
+    """
+    cdef Removals removals
+    cdef uint32_t spared = NIL
+    cdef uint64_t before = store.size
+    cdef int64_t evicted
+    cdef bint shrinking = store.shrinking
+    removals_init(&removals)
+    while removals.count < most and before - store.size < <uint64_t> size:
+        if shrinking and store.size <= <uint64_t> store.limit:
             break
+        if not evict_one(store, &spared, &removals):
+            break
+        policy_settle(
+            &store.table.policy, store.table.entries, store.table.extras, store.table.count, NIL
+        )
+    evicted = removals.count
+    release(store, &removals)
+    with nogil:
+        pass
+    return evicted
 
 
 cdef void schedule(
@@ -622,12 +930,14 @@ cdef int store_put(
     if size < 0:
         size = measure(store, key, value)
     if size > store.limit:
+        store.rejections += 1
         raise ValueTooLargeError(
             f"an entry of size {size} does not fit in a cache of maxsize {store.limit}; "
             "nothing was changed. Raise maxsize, or do not cache this value."
         )
     if store.table.wheel != NULL or ttl > 0:
         now = clock(store)
+    policy_expect(&store.table.policy, hash)
     i = table_find(&store.table, <PyObject*> key, hash)
     # From here to release() nothing runs that could see or change the table.
     if store.table.extras == NULL and (
@@ -644,6 +954,8 @@ cdef int store_put(
         i = table_add(&store.table, <PyObject*> key, <PyObject*> value, hash)
         store.insertions += 1
         store.size += size
+        if store.table.policy.learned.knowledge == NULL and store.size >= store.study_from:
+            policy_study(&store.table.policy, capacity_of(store))
     else:
         replaced = removals_next(&removals)
         replaced.value = store.table.entries[i].value
@@ -670,6 +982,8 @@ cdef int store_put(
         extra.size = size
         extra.cost = <float> cost
         extra.importance = <float> importance
+        extra.value = value_of(store, size, cost, importance)
+        policy_value(&store.table.policy, store.table.entries, store.table.extras, <uint32_t> i)
         extra.note = note
         if note != NULL:
             Py_INCREF(<object> note)
@@ -678,8 +992,12 @@ cdef int store_put(
             if now >> TICK_BITS != store.table.wheel.tick:
                 wheel_advance(store.table.wheel, store.table.extras, now)
             take_due(store, EXPIRE_PER_WRITE, &removals)
-    if store.size > <uint64_t> store.limit:
-        evict_down(store, &removals)
+    if store.size > <uint64_t> store.limit or store.above_low_water:
+        i = make_room(store, <uint32_t> i, &removals)
+    policy_settle(
+        &store.table.policy, store.table.entries, store.table.extras, store.table.count,
+        <uint32_t> i,
+    )
     release(store, &removals)
     return 0
 
@@ -709,6 +1027,9 @@ cdef void release_all(MemoryStore store, object listener) noexcept:
         store.table = old
         return
     store.table.version = old.version + 1
+    store.table.policy = old.policy
+    policy_clear(&store.table.policy)
+    policy_init(&old.policy)
     store.size = 0
     for i in range(old.count):
         if listener is not None:

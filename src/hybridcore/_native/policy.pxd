@@ -1,84 +1,236 @@
-"""Least recently used: which entry goes when room is needed.
+"""Which entry goes when room is needed: the seam between the table and its policy.
 
-A doubly linked list through the entries, hottest at the head. Every operation is O(1) and
-touches at most four entries. This file is the whole seam between the table and its policy: the
-table calls these functions and reads no policy field itself.
+The table calls these functions and reads no field of a policy itself. Three policies stand behind
+them: recency.pxd (exact LRU), graded.pxd (fixed weights) and learned.pxd, the default.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
-from hybridcore._native.entry cimport NIL, Entry
+from hybridcore._native.bits cimport prefetch
+from hybridcore._native.entry cimport NIL, Entry, Extra
+from hybridcore._native.ghosts cimport WAYS, Ghost, ghost_set, scatter
+from hybridcore._native.graded cimport (
+    Graded, graded_add, graded_clear, graded_coldest, graded_evicted, graded_free, graded_hotter,
+    graded_init, graded_moved, graded_remove, graded_touch, graded_value, place,
+)
+from hybridcore._native.learned cimport (
+    AGES, Learned, kind_of, learned_add, learned_evicted, learned_judge, learned_refuses, learned_touch, learned_victim, worth_of,
+)
+from hybridcore._native.lessons cimport lessons_end, lessons_start, lessons_turn
+from hybridcore._native.recency cimport (
+    Recency, recency_add, recency_clear, recency_moved, recency_remove, recency_touch,
+)
+
+cdef enum:
+    RECENCY = 0
+    GRADED = 1
+    LEARNED = 2
 
 
 cdef struct Policy:
-    uint32_t hottest
-    uint32_t coldest
+    Learned learned
+    Recency recency
+    Graded graded
+    int rule
+
+
+cdef inline void policy_init(Policy* policy) noexcept nogil:
+    memset(policy, 0, sizeof(Policy))
+    recency_clear(&policy.recency)
+
+
+cdef inline void policy_free(Policy* policy) noexcept nogil:
+    graded_free(&policy.graded)
+    lessons_end(&policy.learned)
 
 
 cdef inline void policy_clear(Policy* policy) noexcept nogil:
-    policy.hottest = NIL
-    policy.coldest = NIL
+    """All entries have left; what was learned stays."""
+    recency_clear(&policy.recency)
+    if policy.graded.ring != NULL:
+        graded_clear(&policy.graded)
+
+
+cdef inline bint policy_grade(Policy* policy, double recency, double frequency) noexcept nogil:
+    """Go by fixed weights from now on, before there are entries; False when memory is out."""
+    if not graded_init(&policy.graded, recency, frequency):
+        return False
+    policy.rule = GRADED
+    return True
+
+
+cdef inline void policy_learn(
+    Policy* policy, double rate, double target, bint frozen, uint64_t seed, uint64_t capacity
+) noexcept nogil:
+    """Go by what is learned from now on, before there are entries."""
+    cdef Learned* learned = &policy.learned
+    policy.rule = LEARNED
+    learned.rate = <float> rate
+    learned.target = <float> target
+    learned.frozen = frozen
+    learned.hand = <uint32_t> seed
+    policy_resized(policy, capacity)
+
+
+cdef inline void policy_resized(Policy* policy, uint64_t capacity) noexcept nogil:
+    """The cache now holds so many entries, 0 if that is not known: what was learned is void."""
+    if policy.rule == LEARNED:
+        lessons_end(&policy.learned)
+        policy.learned.scale = 64 / <float> capacity if capacity else 0
+
+
+cdef inline void policy_study(Policy* policy, uint64_t capacity) noexcept nogil:
+    """The cache fills up, and will hold about so many entries: begin to learn."""
+    if policy.rule == LEARNED and policy.learned.knowledge == NULL:
+        lessons_start(&policy.learned, capacity)
+
+
+cdef inline void policy_expect(Policy* policy, uint32_t hash) noexcept nogil:
+    """A key of this hash is about to be added, or used."""
+    if policy.learned.knowledge != NULL:
+        prefetch(ghost_set(&policy.learned.knowledge.ghosts, scatter(hash)))
 
 
 cdef inline void policy_add(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
     """A new entry came in."""
-    entries[i].newer = NIL
-    entries[i].older = policy.hottest
-    if policy.hottest != NIL:
-        entries[policy.hottest].newer = i
+    if policy.rule == LEARNED:
+        learned_add(&policy.learned, &entries[i])
+    elif policy.rule == RECENCY:
+        recency_add(&policy.recency, entries, i)
     else:
-        policy.coldest = i
-    policy.hottest = i
+        graded_add(&policy.graded, entries, i)
+
+
+cdef inline void policy_touch(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
+    """The entry was used."""
+    if policy.rule == LEARNED:
+        learned_touch(&policy.learned, &entries[i])
+    elif policy.rule == RECENCY:
+        recency_touch(&policy.recency, entries, i)
+    else:
+        graded_touch(&policy.graded, entries, i)
+
+
+cdef inline void policy_value(
+    Policy* policy, Entry* entries, Extra* extras, uint32_t i
+) noexcept nogil:
+    """The entry, added or used just now, has another value."""
+    if policy.rule == GRADED:
+        graded_value(&policy.graded, entries, i, extras[i].value)
 
 
 cdef inline void policy_remove(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
     """The entry is about to leave."""
-    cdef uint32_t older = entries[i].older
-    cdef uint32_t newer = entries[i].newer
-    if newer != NIL:
-        entries[newer].older = older
-    else:
-        policy.hottest = older
-    if older != NIL:
-        entries[older].newer = newer
-    else:
-        policy.coldest = newer
-
-
-cdef inline void policy_touch(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
-    """The entry was hit."""
-    if policy.hottest != i:
-        policy_remove(policy, entries, i)
-        policy_add(policy, entries, i)
+    if policy.rule == RECENCY:
+        recency_remove(&policy.recency, entries, i)
+    elif policy.rule == GRADED:
+        graded_remove(&policy.graded, entries, i)
 
 
 cdef inline void policy_moved(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
-    """The entry, links included, was copied to index ``i``."""
-    if entries[i].newer != NIL:
-        entries[entries[i].newer].older = i
-    else:
-        policy.hottest = i
-    if entries[i].older != NIL:
-        entries[entries[i].older].newer = i
-    else:
-        policy.coldest = i
+    """The entry was copied to index ``i``."""
+    if policy.rule == RECENCY:
+        recency_moved(&policy.recency, entries, i)
+    elif policy.rule == GRADED:
+        graded_moved(&policy.graded, entries, i)
 
 
-cdef inline uint32_t policy_victim(Policy* policy, Entry* entries) noexcept nogil:
-    """The entry to evict next, NIL when there is none."""
-    return policy.coldest
+cdef inline uint32_t policy_victim(
+    Policy* policy, Entry* entries, Extra* extras, uint32_t count, uint32_t spared
+) noexcept nogil:
+    """The entry to evict next, not ``spared``; NIL when there is no other."""
+    cdef uint32_t i
+    if policy.rule != LEARNED:
+        i = policy_coldest(policy)
+        return policy_hotter(policy, entries, i) if i == spared and i != NIL else i
+    if count == 0 or (count == 1 and spared == 0):
+        return NIL
+    if policy.learned.knowledge == NULL and not lessons_start(&policy.learned, count):
+        return 0 if spared else 1       # memory is out: anything, then
+    return learned_victim(&policy.learned, entries, extras, count, spared)
 
 
-cdef inline uint32_t policy_hottest(Policy* policy) noexcept nogil:
-    """The entry to evict last, NIL when there is none."""
-    return policy.hottest
+cdef inline bint policy_refuses(
+    Policy* policy, Entry* entries, Extra* extras, uint32_t count, uint32_t i
+) noexcept nogil:
+    """Whether the new entry is to make room itself, being worth less than what it would evict."""
+    if policy.rule != LEARNED or policy.learned.knowledge == NULL:
+        return False
+    return learned_refuses(&policy.learned, entries, extras, count, i)
 
 
-cdef inline uint32_t policy_hotter(Entry* entries, uint32_t i) noexcept nogil:
-    """The next entry in eviction order after ``i``."""
-    return entries[i].newer
+cdef inline void policy_evicted(
+    Policy* policy, Entry* entries, uint32_t count, uint32_t i
+) noexcept nogil:
+    """The entry, one of ``count``, is about to leave to make room."""
+    if policy.rule == LEARNED:
+        learned_evicted(&policy.learned, &entries[i], count)
+    elif policy.rule == GRADED:
+        graded_evicted(&policy.graded, entries, count)
 
 
-cdef inline uint32_t policy_colder(Entry* entries, uint32_t i) noexcept nogil:
-    """The entry before ``i`` in eviction order."""
-    return entries[i].older
+cdef inline void policy_settle(
+    Policy* policy, Entry* entries, Extra* extras, uint32_t count, uint32_t i
+) noexcept nogil:
+    """The entry ``i``, NIL if none, was written and room made for it: time to think."""
+    if policy.rule == LEARNED and policy.learned.knowledge != NULL:
+        if i != NIL:
+            learned_judge(&policy.learned, entries, extras, i)
+        lessons_turn(&policy.learned, entries, count)
+
+
+# -- the order of eviction, where there is one ----------------------------------------------
+
+cdef inline uint32_t policy_coldest(Policy* policy) noexcept nogil:
+    return policy.recency.coldest if policy.rule == RECENCY else graded_coldest(&policy.graded)
+
+
+cdef inline uint32_t policy_hotter(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
+    """The entry that goes after ``i``; NIL when there is none."""
+    if policy.rule == RECENCY:
+        return entries[i].policy.links.newer
+    return graded_hotter(&policy.graded, entries, i)
+
+
+cdef inline float policy_worth(
+    Policy* policy, Entry* entries, Extra* extras, uint32_t i
+) noexcept nogil:
+    """What the learned policy thinks of the entry; by the last use while it knows nothing."""
+    if policy.learned.knowledge != NULL:
+        return worth_of(&policy.learned, entries, extras, i)
+    return 1 / (1 + <float> (policy.learned.now - entries[i].policy.habit.last))
+
+
+cdef inline uint32_t policy_frequency(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
+    """How often the entry was used, as far as the policy knows."""
+    if policy.rule == RECENCY:
+        return 1
+    if policy.rule == GRADED:
+        return entries[i].policy.links.frequency
+    return entries[i].policy.habit.frequency
+
+
+cdef inline void policy_set_frequency(
+    Policy* policy, Entry* entries, uint32_t i, uint32_t frequency
+) noexcept nogil:
+    """Tell how often an entry that was added just now had been used elsewhere."""
+    cdef uint8_t known = <uint8_t> max(min(frequency, <uint32_t> 255), <uint32_t> 1)
+    if policy.rule == LEARNED and known > 1:
+        entries[i].policy.habit.frequency = known
+        entries[i].policy.habit.kind = kind_of(known, AGES - 1)
+    elif policy.rule == GRADED and known > 1:
+        graded_remove(&policy.graded, entries, i)
+        entries[i].policy.links.frequency = known
+        place(&policy.graded, entries, i)
+
+
+cdef inline size_t policy_bytes(Policy* policy) noexcept nogil:
+    """What the policy has allocated."""
+    cdef size_t total = 0
+    if policy.graded.ring != NULL:
+        total += sizeof(policy.graded.ring[0])
+    if policy.learned.knowledge != NULL:
+        total += sizeof(policy.learned.knowledge[0])
+        total += <size_t> policy.learned.knowledge.ghosts.sets * WAYS * sizeof(Ghost)
+    return total

@@ -15,7 +15,7 @@ from libc.string cimport memset
 from hybridcore._native.entry cimport NIL, Entry, Extra
 from hybridcore._native.objects cimport ASK_PYTHON, EQUAL, likely, object_equal
 from hybridcore._native.policy cimport (
-    Policy, policy_add, policy_clear, policy_moved, policy_remove,
+    Policy, policy_add, policy_free, policy_init, policy_moved, policy_remove,
 )
 from hybridcore._native.wheel cimport NO_BUCKET, Wheel, wheel_clear, wheel_moved, wheel_remove
 
@@ -45,7 +45,7 @@ cdef struct Table:
 
 cdef inline int table_init(Table* table) except -1:
     memset(table, 0, sizeof(Table))
-    policy_clear(&table.policy)
+    policy_init(&table.policy)
     table.slots = <Slot*> PyMem_RawMalloc(sizeof(Slot) << MIN_SLOT_BITS)
     if table.slots == NULL:
         raise MemoryError()
@@ -57,6 +57,7 @@ cdef inline int table_init(Table* table) except -1:
 
 cdef inline void table_free(Table* table) noexcept nogil:
     """Free the arrays; the objects in them have been released before."""
+    policy_free(&table.policy)
     PyMem_RawFree(table.slots)
     PyMem_RawFree(table.entries)
     PyMem_RawFree(table.extras)
@@ -230,6 +231,7 @@ cdef inline void extra_clear(Extra* extra) noexcept nogil:
     extra.size = 1
     extra.cost = 1.0
     extra.importance = 1.0
+    extra.value = 1.0
     extra.bucket = NO_BUCKET
 
 

@@ -1,0 +1,10 @@
+"""C declarations of bits.h."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef extern from "bits.h" nogil:
+    void prefetch "hc_prefetch"(const void* address) noexcept
+    uint32_t lowest_bit "hc_lowest_bit"(uint64_t word) noexcept
+    uint32_t highest_bit "hc_highest_bit"(uint32_t word) noexcept
+    int half_octave "hc_half_octave"(float number) noexcept

@@ -1,0 +1,330 @@
+"""An eviction policy that learns: what is an entry worth, judged by what became of its like?
+
+Every entry is of a kind: how often it was used (8 classes) and how long it waited between its
+last two uses (14 classes, relative to the capacity; an entry that came in new tells instead how
+many came in new before it, which recognizes scans). Its age is the number of requests since its
+last use. For every kind and age the policy counts the entries that were used again and those
+that were not, also among those it evicted, whose ghosts stay for a while. From these counts
+lessons.pxd works out, off the path of a hit, what an entry of each kind and age is worth: the
+best ratio of expected hits to the room and time they take, over all the times one could keep it.
+
+To evict, 64 entries are drawn; the four that are worth least for what they take wait in a queue,
+and go unless they are used first. A new entry is among them if it is worth less, so what comes
+in and what goes out are decided by the same measure and there is no filter at the door. A use
+costs one counter, a division into octaves, and the entry's own words.
+
+J. Gittins: Bandit processes and dynamic allocation indices (JRSS B, 1979); N. Beckmann, H. Chen,
+A. Cidon: LHD, improving cache hit rate by maximizing hit density (NSDI 2018); N. Megiddo,
+D. Modha: ARC (FAST 2003), for the ghosts.
+"""
+
+from libc.float cimport FLT_MAX
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from hybridcore._native.bits cimport half_octave, highest_bit, prefetch
+from hybridcore._native.entry cimport NIL, Entry, Extra, Habit
+from hybridcore._native.ghosts cimport Ghost, Ghosts, ghost_find, ghost_place, ghost_set, ghost_tag, scatter
+
+cdef enum:
+    FREQUENCIES = 8
+    GAPS = 14
+    KINDS = 112             # FREQUENCIES * GAPS
+    AGES = 33               # half octaves from a 64th of the capacity to 1024 times it
+    SAMPLES = 64            # entries drawn to choose victims
+    QUEUE = 3               # victims chosen at a time, at least,
+    CHOSEN = 16             # and at most
+    SIMILAR = 0x200000      # in the bits of a float: a quarter of an octave
+    WAITING = 24            # victims that can wait: those, and new entries worth less
+    GOLDEN = 0x9E3779B9
+    NEVER = 0x7FFFFFFF      # more than the bits of any float
+
+
+cdef extern from "kinds.h" nogil:
+    const uint8_t KIND_OF_FREQUENCY "hc_kind_of_frequency"[256]
+    const uint8_t GAP_OF_AGE "hc_gap_of_age"[33]
+
+
+cdef struct Victim:
+    uint32_t entry
+    uint32_t hash
+    uint32_t last           # its last use then: one used since is spared
+    float worth
+
+
+# Where the teaching stands; see lessons.pxd.
+cdef struct Lesson:
+    uint32_t due            # the request to begin at
+    uint32_t interval       # requests from one lesson to the next
+    uint32_t part           # of the lesson that is going on; 0: none is
+    uint32_t done           # of that part
+    uint32_t looks          # entries or ghosts to look at in that part
+    uint32_t first_set      # of ghosts to look at next time
+    uint32_t requests_before    # up to the last lesson
+    uint32_t strangers_before   # of those, for keys never seen
+    uint32_t put_off        # lessons in a row
+    float all_hits[33]
+    float all_risk[33]
+    float some_hits[8][33]  # by frequency
+    float some_risk[8][33]
+    float expected[8][33]   # hazards by frequency
+    float fallback[8][33]   # worth of the kinds of which nothing is known
+    float kept              # share of the requests that found an entry
+    float recent            # what LRU would have kept of them, estimated
+    uint32_t behind         # lessons in a row that found LRU better
+    uint32_t suspended      # lessons for which LRU decides
+    uint32_t suspension     # how many the next time
+    uint32_t lessons
+    uint32_t vetoes
+    bint on_target
+
+
+# All that was counted and learned; a cache has it from the time on that it is a quarter full.
+cdef struct Knowledge:
+    float hits[112][33]     # by kind and age: used again
+    float deaths[112][33]   # left the ghosts without being used again
+    float worth[112][33]    # what the last lesson says
+    float at_risk[112][33]  # scratch of a lesson
+    uint32_t capacity       # in entries, as far as is known
+    bint full               # once it was
+    uint32_t strangers_ever     # new entries without a ghost
+    float strangers         # the same, lately
+    float returned          # new entries with a ghost
+    uint64_t readmitted     # the same, ever
+    Lesson lesson
+    Ghosts ghosts
+    Victim queue[24]        # the next to go is the last
+    uint32_t queued
+
+
+cdef struct Learned:
+    Knowledge* knowledge    # NULL until there is something to learn
+    uint32_t now            # requests so far
+    uint32_t newcomers      # that came in a row
+    float scale             # 64 / capacity in entries
+    float rate              # of forgetting, per lesson
+    float target            # share of requests that is good enough; 0: none is
+    bint frozen             # no lessons
+    uint32_t hand
+
+
+cdef inline int age_of(Learned* learned, uint32_t last) noexcept nogil:
+    """The class of the time since then."""
+    cdef float age = <float> (learned.now - last) * learned.scale
+    cdef int found
+    if age < 1.0:
+        return 0
+    found = 1 + half_octave(age)
+    return found if found < AGES else AGES - 1
+
+
+cdef inline uint8_t kind_of(uint8_t frequency, int age) noexcept nogil:
+    """The kind of an entry used so often, from the second time on, the last time at that age."""
+    return KIND_OF_FREQUENCY[frequency] + GAP_OF_AGE[age]
+
+
+cdef inline uint8_t kind_of_new(uint32_t newcomers) noexcept nogil:
+    """The kind of a new entry after so many others in a row."""
+    if newcomers < 2:
+        return <uint8_t> newcomers
+    return <uint8_t> min(1 + highest_bit(newcomers), <uint32_t> 6)
+
+
+cdef inline void set_capacity(Learned* learned, uint64_t entries) noexcept nogil:
+    learned.knowledge.capacity = <uint32_t> max(min(entries, <uint64_t> NIL), <uint64_t> 1)
+    learned.scale = 64 / <float> learned.knowledge.capacity
+
+
+cdef inline void learned_touch(Learned* learned, Entry* entry) noexcept nogil:
+    """The entry was used."""
+    cdef Habit* habit = &entry.policy.habit
+    cdef uint8_t frequency = habit.frequency
+    cdef int age
+    learned.now += 1
+    age = age_of(learned, habit.last)
+    if learned.knowledge != NULL:
+        learned.knowledge.hits[habit.kind][age] += 1
+    frequency += frequency < 255
+    habit.last = learned.now
+    habit.frequency = frequency
+    habit.kind = kind_of(frequency, age)
+    learned.newcomers = 0
+
+
+cdef inline void learned_add(Learned* learned, Entry* entry) noexcept nogil:
+    """A new entry came in, perhaps one that was evicted not long ago."""
+    cdef Habit* habit = &entry.policy.habit
+    cdef Knowledge* knowledge = learned.knowledge
+    cdef Ghost* ghost = NULL
+    cdef int age
+    learned.now += 1
+    habit.last = learned.now
+    if knowledge != NULL:
+        ghost = ghost_find(&knowledge.ghosts, entry.hash)
+    if ghost != NULL:
+        age = age_of(learned, ghost.last)
+        knowledge.hits[ghost.kind][age] += 1
+        knowledge.returned += 1
+        knowledge.readmitted += 1
+        habit.frequency = ghost.frequency + <uint8_t> (ghost.frequency < 255)
+        habit.kind = kind_of(habit.frequency, age)
+        ghost.tag = 0
+        learned.newcomers = 0
+    else:
+        habit.frequency = 1
+        habit.kind = kind_of_new(learned.newcomers)
+        learned.newcomers += 1
+        if knowledge != NULL:
+            knowledge.strangers_ever += 1
+            knowledge.strangers += 1
+
+
+cdef inline void learned_evicted(Learned* learned, Entry* entry, uint32_t count) noexcept nogil:
+    """The entry, one of so many, is evicted: its ghost stays."""
+    cdef Knowledge* knowledge = learned.knowledge
+    cdef Ghost* ghost
+    if knowledge == NULL:
+        return
+    if not knowledge.full:
+        knowledge.full = True
+        set_capacity(learned, count)
+    ghost = ghost_place(&knowledge.ghosts, entry.hash, learned.now)
+    if ghost.tag:
+        knowledge.deaths[ghost.kind][age_of(learned, ghost.last)] += 1
+    ghost.tag = ghost_tag(scatter(entry.hash))
+    ghost.last = entry.policy.habit.last
+    ghost.kind = entry.policy.habit.kind
+    ghost.frequency = entry.policy.habit.frequency
+
+
+cdef inline float worth_of(
+    Learned* learned, Entry* entries, Extra* extras, uint32_t i
+) noexcept nogil:
+    """What the entry is worth now, for what it takes."""
+    cdef Habit* habit = &entries[i].policy.habit
+    cdef float worth = learned.knowledge.worth[habit.kind][age_of(learned, habit.last)]
+    return worth if extras == NULL else worth * extras[i].value
+
+
+cdef inline int32_t least_of(const int32_t* rank) noexcept nogil:
+    cdef int32_t least = NEVER
+    cdef int k
+    for k in range(SAMPLES):
+        least = rank[k] if rank[k] < least else least
+    return least
+
+
+cdef inline void choose_victims(
+    Learned* learned, Entry* entries, Extra* extras, uint32_t count, uint32_t spared
+) noexcept nogil:
+    """Fill the queue with the entries that are worth least among some, ``spared`` left out.
+
+    Those are all that are worth about as little as the least, as in a scan, and three in any
+    case. Worth is compared by its bits, the lowest of which give way to the place in the sample:
+    so the least of 64 integers is found without a branch.
+    """
+    cdef uint32_t drawn[64]
+    cdef float worth[64]
+    cdef int32_t rank[64]
+    cdef uint8_t chosen[17]
+    cdef uint32_t stride = <uint32_t> ((<uint64_t> count * GOLDEN) >> 32)
+    cdef uint32_t i = learned.hand if learned.hand < count else 0
+    cdef uint32_t found = 0
+    cdef uint32_t k
+    cdef int32_t least, bound
+    cdef Victim* victim
+    if count <= SAMPLES:
+        stride = 1
+        i = 0
+    for k in range(SAMPLES):
+        drawn[k] = i
+        prefetch(&entries[i].policy)
+        i += stride
+        i -= count if i >= count else 0
+    learned.hand = i + 1        # the stride may share a divisor with the count
+    for k in range(SAMPLES):
+        worth[k] = worth_of(learned, entries, extras, drawn[k])
+    memcpy(rank, worth, sizeof(rank))
+    for k in range(SAMPLES):
+        rank[k] = (rank[k] & ~(SAMPLES - 1)) | <int32_t> k
+        rank[k] = NEVER if drawn[k] == spared else rank[k]
+    for k in range(count, SAMPLES):     # all there are were drawn before
+        rank[k] = NEVER
+    least = least_of(rank)
+    bound = min(least, NEVER - SIMILAR - 1) + SIMILAR
+    for k in range(SAMPLES):
+        chosen[found] = <uint8_t> k
+        found += rank[k] <= bound and found < CHOSEN
+    if found < QUEUE:
+        for k in range(found):
+            rank[chosen[k]] = NEVER
+        least = least_of(rank)
+        while found < QUEUE and least != NEVER:
+            chosen[found] = <uint8_t> (least & (SAMPLES - 1))
+            rank[chosen[found]] = NEVER
+            found += 1
+            least = least_of(rank)
+    learned.knowledge.queued = found
+    for k in range(found):
+        i = drawn[chosen[k]]
+        victim = &learned.knowledge.queue[found - 1 - k]
+        victim.entry = i
+        victim.hash = entries[i].hash
+        victim.last = entries[i].policy.habit.last
+        victim.worth = worth[chosen[k]]
+
+
+cdef inline uint32_t learned_victim(
+    Learned* learned, Entry* entries, Extra* extras, uint32_t count, uint32_t spared
+) noexcept nogil:
+    """The entry to evict next, not ``spared``; NIL when there is no other."""
+    cdef Knowledge* knowledge = learned.knowledge
+    cdef Victim* victim
+    cdef int attempt
+    for attempt in range(2):
+        while knowledge.queued:
+            knowledge.queued -= 1
+            victim = &knowledge.queue[knowledge.queued]
+            if (
+                victim.entry < count and victim.entry != spared
+                and entries[victim.entry].hash == victim.hash
+                and entries[victim.entry].policy.habit.last == victim.last
+            ):
+                if knowledge.queued:    # the next one's ghost, by then, is at hand
+                    prefetch(ghost_set(
+                        &knowledge.ghosts, scatter(knowledge.queue[knowledge.queued - 1].hash)
+                    ))
+                return victim.entry
+        choose_victims(learned, entries, extras, count, spared)
+    return NIL
+
+
+cdef inline void learned_judge(
+    Learned* learned, Entry* entries, Extra* extras, uint32_t i
+) noexcept nogil:
+    """Let a new entry be the next to go if it is worth less than the victim that is."""
+    cdef Knowledge* knowledge = learned.knowledge
+    cdef Victim* victim
+    cdef float worth
+    if 0 < knowledge.queued < WAITING:
+        worth = worth_of(learned, entries, extras, i)
+        if worth < knowledge.queue[knowledge.queued - 1].worth:
+            victim = &knowledge.queue[knowledge.queued]
+            victim.entry = i
+            victim.hash = entries[i].hash
+            victim.last = entries[i].policy.habit.last
+            victim.worth = worth
+            knowledge.queued += 1
+
+
+cdef inline bint learned_refuses(
+    Learned* learned, Entry* entries, Extra* extras, uint32_t count, uint32_t i
+) noexcept nogil:
+    """Whether a new entry is worth less than what would go for it."""
+    cdef Knowledge* knowledge = learned.knowledge
+    if knowledge.queued == 0:
+        choose_victims(learned, entries, extras, count, i)
+    return (
+        knowledge.queued > 0
+        and worth_of(learned, entries, extras, i) < knowledge.queue[knowledge.queued - 1].worth
+    )
