@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import hit_ratio, ratios, table
+from bench import hit_ratio, ratios, table, tails
 
 
 def main() -> None:
@@ -14,6 +14,7 @@ def main() -> None:
     for name, module, summary in (
         ("hit_ratio", hit_ratio, "replay traces through many policies"),
         ("ratios", ratios, "compare caches in interleaved rounds"),
+        ("tails", tails, "compare the slowest calls, under threads too"),
         ("table", table, "print saved ratios as Markdown"),
     ):
         command = commands.add_parser(name, help=summary, description=module.__doc__)

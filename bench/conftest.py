@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING
@@ -26,8 +27,9 @@ def run(benchmark) -> Callable[[Operation, Peer], None]:
         if loop is None:
             pytest.skip(f"{peer.name} has no {operation.statement}")
         rng = Random(SEED)
-        work = operation.work(rng)
-        benchmark.group = f"{operation.name} ({len(work) * operation.entries} times)"
+        rounds = itertools.count()
+        steps = len(operation.work(rng, 0)) * operation.entries
+        benchmark.group = f"{operation.name} ({steps} times)"
         with ExitStack() as closing:
             try:
                 cache = operation.cache(peer, closing)
@@ -35,8 +37,7 @@ def run(benchmark) -> Callable[[Operation, Peer], None]:
                 pytest.skip(f"{peer.name} is not installed: {error}")
 
             def prepare() -> tuple[tuple[object, ...], dict[str, object]]:
-                again = operation.cache(peer, closing) if operation.fresh else cache
-                return (again, work, operation.value), {}
+                return (cache, operation.work(rng, next(rounds)), operation.value), {}
 
             benchmark.pedantic(loop, setup=prepare, rounds=9, warmup_rounds=1)
 

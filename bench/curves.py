@@ -10,7 +10,7 @@ from bench.policies import BASE, BOUND, OURS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bench.summary import Cell
+    from bench.scoring import Cell
 
 OTHERS = ["tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:cyan"]
 STYLES: dict[str, dict[str, Any]] = {
@@ -56,8 +56,7 @@ def draw(path: Path, cells: list[Cell], measure: str, summary: dict[str, Any]) -
         axis.set_xticks(shares, [f"{100 * share:g} %" for share in shares], minor=False)
         axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)
-    unit = "footprint" if measure == "bytes" else "keys"
-    figure.supxlabel(f"size of the cache, as a share of the {unit}")
+    figure.supxlabel("size of the cache, as a share of the whole")
     figure.supylabel(f"hit ratio, % of {measure}")
     lines, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside right upper")

@@ -3,33 +3,29 @@
 Every policy starts empty, sees the same requests, and stores what it missed. Sizes of the cache are
 shares of the trace's keys (of their total size with --units bytes); those that would hold fewer
 than 32 entries are left out. LRU and Belady's offline bound are always run: a policy is judged by
-the share of the gap between them that it closes.
+the share of the gap between them that it closes. Where costs count, one reads what the misses cost
+relative to LRU's.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 from functools import partial
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from random import Random
-from typing import Any
 
-import numpy as np
-
-from bench.policies import BASE, BOUND, MODULES, POLICIES, Policy, Requests
+from bench.policies import BASE, BOUND, MODULES, POLICIES, Policy
 from bench.processes import run_apart
-from bench.summary import Cell, print_summary, print_table, summarize
-from bench.traces import SHIPPED, Trace, TraceError, read_trace
+from bench.report import save
+from bench.scoring import Cell, make_requests, score
+from bench.summary import print_recoveries, print_summary, print_table, summarize
+from bench.traces import SHIPPED, Trace, TraceError, chained, read_trace
 
 SIZES = (0.001, 0.01, 0.05, 0.1, 0.25)
 SMALLEST = 32  # entries; below, a cell tells about luck
-COST_SIGMA = 1.0  # of the log-normal costs that are drawn where a trace has none
+UNITS = ("objects", "bytes", "cost")
 
 
 class UsageError(Exception):
@@ -45,10 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--peers", action="store_true", help="also other caches in Python, which takes longer")
     add(
         "--units",
-        choices=("objects", "bytes", "cost"),
-        default="objects",
-        help="what is counted: entries; bytes, in a cache bounded in bytes; the cost of misses",
+        type=units,
+        default=("objects",),
+        metavar="UNIT,UNIT",
+        help="what is counted: objects; bytes, in a cache bounded in bytes; cost, of the misses",
     )
+    add(
+        "--costs", type=positive_float, metavar="SIGMA", help="draw log-normal costs for all traces"
+    )
+    add("--chain", action="store_true", help="one trace after the other, to see who takes a change")
     add("--limit", type=positive, metavar="N", help="only the first N requests of a trace")
     add("--seed", type=int, default=1, help="of the costs that are drawn (default 1)")
     add("--jobs", type=positive, default=os.cpu_count() or 1, help="replays at a time")
@@ -79,41 +80,44 @@ def run(options: argparse.Namespace) -> list[Cell]:
     check_outputs(options)
     policies = chosen_policies(options)
     traces = [read_trace(path, options.limit) for path in options.traces or [SHIPPED]]
-    if options.units == "bytes":
+    if options.chain:
+        traces = [chained(traces)]
+    if "bytes" in options.units:
         for trace in traces:
             if trace.sizes is None:
                 print(f"left out: {trace.name} has no sizes", file=sys.stderr)
         traces = [trace for trace in traces if trace.sizes is not None]
-    measures = list(dict.fromkeys(["objects", options.units]))
+    if options.costs is not None:
+        options.units = (*options.units, "cost")
+    measures = [unit for unit in UNITS if unit in ("objects", *options.units)]
     cells: list[Cell] = []
     for trace in traces:
         found = replay(trace, policies, options)
         cells += found
         for measure in measures if found else ():
             print_table(trace, found, measure)
+        if trace.changes:
+            print_recoveries(trace, found)
     if not cells:
         raise UsageError(f"no trace has a size that leaves at least {SMALLEST} entries")
     summaries = {measure: summarize(cells, measure) for measure in measures}
     for measure, summary in summaries.items():
         print_summary(summary, cells, measure)
     if options.json:
-        result = {
-            "conditions": conditions(options),
-            "cells": [vars(cell) for cell in cells],
-            "summary": summaries,
-        }
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        options.traces = [path.name for path in options.traces] or [SHIPPED.name]
+        result = {"cells": [vars(cell) for cell in cells], "summary": summaries}
+        save(options.json, options, [*MODULES, "numpy"], result)
     if options.plot:
         from bench.curves import draw
 
-        draw(options.plot, cells, options.units, summaries[options.units])
+        draw(options.plot, cells, measures[-1], summaries[measures[-1]])
     return cells
 
 
 def replay(trace: Trace, policies: list[Policy], options: argparse.Namespace) -> list[Cell]:
     """Replay the trace through every policy at every size."""
-    requests = make_requests(trace, options.units, options.seed)
-    total = trace.footprint if options.units == "bytes" else trace.unique
+    requests = make_requests(trace, options.units, options.seed, options.costs)
+    total = trace.footprint if "bytes" in options.units else trace.unique
     cells = {
         fraction: Cell(trace.name, len(trace.keys), trace.unique, fraction, int(fraction * total))
         for fraction in options.sizes
@@ -122,8 +126,8 @@ def replay(trace: Trace, policies: list[Policy], options: argparse.Namespace) ->
     for fraction in set(options.sizes) - set(cells):
         print(f"left out: {fraction:g} of {trace.name} is too small", file=sys.stderr)
     tasks = [(policy, fraction) for fraction in cells for policy in policies]
-    work = partial(score, requests, {fraction: cell.capacity for fraction, cell in cells.items()})
-    for (policy, fraction), ratios, error in run_apart(work, tasks, options.jobs):
+    work = partial(score, requests, trace.changes, dict(cells))
+    for (policy, fraction), result, error in run_apart(work, tasks, options.jobs):
         if error:
             message = f"{policy.name} failed on {trace.name} at {fraction:g}: {error}"
             if policy.name in (BASE, BOUND):
@@ -131,52 +135,10 @@ def replay(trace: Trace, policies: list[Policy], options: argparse.Namespace) ->
             print(message, file=sys.stderr)
             cells[fraction].failed[policy.name] = error
         else:
+            ratios, recoveries = result
             cells[fraction].ratios[policy.name] = ratios
+            cells[fraction].recoveries[policy.name] = recoveries
     return list(cells.values())
-
-
-def score(
-    requests: Requests, capacities: dict[float, int], task: tuple[Policy, float]
-) -> dict[str, float]:
-    """Under each measure, the share that was hit."""
-    policy, fraction = task
-    capacity = capacities[fraction]
-    if policy.offline:
-        return {
-            measure: share(gains, policy.replay(requests, capacity, gains))
-            for measure, gains in requests.gains.items()
-        }
-    missed = policy.replay(requests, capacity)
-    return {measure: share(gains, missed) for measure, gains in requests.gains.items()}
-
-
-def share(gains: np.ndarray, missed: list[int]) -> float:
-    """What the hits are worth, as a share of all requests' worth."""
-    return float(1 - gains[missed].sum() / gains.sum())
-
-
-def make_requests(trace: Trace, units: str, seed: int) -> Requests:
-    """What the policies get to see of a trace, and what a hit is worth."""
-    ones = np.ones(len(trace.keys))
-    gains = {"objects": ones}
-    sizes = np.ones_like(trace.keys)
-    costs = ones
-    if units == "bytes":
-        assert trace.sizes is not None
-        sizes = trace.sizes
-        gains["bytes"] = sizes.astype(np.float64)
-    elif units == "cost":
-        costs = drawn_costs(trace, seed) if trace.costs is None else trace.costs
-        gains["cost"] = costs
-    return Requests(trace.keys.tolist(), sizes.tolist(), costs.tolist(), gains)
-
-
-def drawn_costs(trace: Trace, seed: int) -> np.ndarray:
-    """A log-normal cost for each key, for traces that have none."""
-    rng = Random(seed)
-    print(f"{trace.name} has no costs: they are drawn, log-normal with sigma {COST_SIGMA:g}")
-    costs = np.array([rng.lognormvariate(0, COST_SIGMA) for _ in range(trace.unique)])
-    return costs[trace.keys]
 
 
 def chosen_policies(options: argparse.Namespace) -> list[Policy]:
@@ -194,7 +156,7 @@ def chosen_policies(options: argparse.Namespace) -> list[Policy]:
     ]
     for package in sorted({package for policy in found if (package := policy.missing())}):
         print(f"left out: {package} is not installed (pip install --group bench)", file=sys.stderr)
-    if options.units == "bytes":
+    if "bytes" in options.units:
         for policy in found:
             if not policy.sized:
                 print(f"left out: {policy.name} knows no sizes", file=sys.stderr)
@@ -221,27 +183,25 @@ def fractions(text: str) -> tuple[float, ...]:
     return found
 
 
+def units(text: str) -> tuple[str, ...]:
+    """Parse ``bytes,cost``."""
+    found = tuple(text.split(","))
+    if not set(found) <= set(UNITS):
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(UNITS)}, got {text}")
+    return found
+
+
+def positive_float(text: str) -> float:
+    """Parse a number above 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return number
+
+
 def positive(text: str) -> int:
     """Parse a whole number above 0."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
     return number
-
-
-def conditions(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything one needs to know to repeat the run."""
-    told = {name: value for name, value in vars(options).items() if name != "run"}
-    told["traces"] = [path.name for path in options.traces] or [SHIPPED.name]
-    return {
-        "options": {name: str(value) for name, value in told.items()},
-        "seed": options.seed,
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "machine": platform.platform(),
-        "processors": os.cpu_count(),
-        "versions": {
-            name: metadata.version(name)
-            for name in sorted({*MODULES, "numpy"})
-            if find_spec(MODULES.get(name, name))
-        },
-    }

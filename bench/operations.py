@@ -25,27 +25,28 @@ KEYS: dict[str, Callable[[int], Any]] = {
 }
 """Makes the key of a number: a new object at each call, equal to the one of the call before."""
 
-UNIVERSE = 10_000  # keys that the read-through draws from
+UNIVERSE = 100_000  # keys that the read-through draws from, into a cache of a tenth
 ZIPF_EXPONENT = 1.0
+ONCE = 0.2  # share of the requests for keys that are never asked for again, where there are such
 
 
 @dataclass(frozen=True)
 class Operation:
     """One thing that is asked of every peer.
 
-    ``stored`` makes the keys that the cache holds before, ``work`` what one loop goes through,
-    bound to ``over``; ``statement`` names what is done with it, see `Peer.statement`. ``entries``
-    is how many entries one step handles. ``fresh`` asks for a new cache for every loop.
+    ``stored`` makes the keys that the cache holds before; operations share a cache if they share
+    it. ``work`` makes what the loop goes through in its first, second... turn, bound to ``over``;
+    ``statement`` names what is done with it, see `Peer.statement`. ``entries`` is how many entries
+    one step handles.
     """
 
     name: str
     statement: str
     stored: Callable[[], list[Any]]
-    work: Callable[[Random], list[Any]]
+    work: Callable[[Random, int], list[Any]]
     value: Any
     over: str = "k"
     entries: int = 1
-    fresh: bool = False
     on_disk: bool = False
     maxsize: int | None = None
 
@@ -76,9 +77,13 @@ class Operation:
 
 
 @functools.cache
-def compile_loop(statement: str, over: str) -> Callable[[Any, list[Any], Any], None]:
-    """Compile the loop that runs the statement once for everything in ``work``."""
-    source = f"def loop(c, work, v):\n    for {over} in work:\n{indent(statement, ' ' * 8)}\n"
+def compile_loop(statement: str, over: str, also: str = "") -> Callable[..., None]:
+    """Compile ``loop(c, work, v)``, which runs the statement once for everything in ``work``.
+
+    ``also`` names what else the statement sees, and the loop is given.
+    """
+    head = f"def loop(c, work, v, {also}):\n    for {over} in work:\n"
+    source = head + indent(statement, " " * 8)
     namespace: dict[str, Any] = {}
     exec(source, namespace)
     return namespace["loop"]
@@ -95,31 +100,45 @@ def memory_operations(steps: int, entries: int = 1000) -> list[Operation]:
     def stored(kind: str, held: int = entries) -> Callable[[], list[Any]]:
         return functools.cache(lambda: [KEYS[kind](i) for i in range(held)])
 
-    def again(keys: Callable[[], list[Any]]) -> Callable[[Random], list[Any]]:
+    def again(keys: Callable[[], list[Any]]) -> Callable[[Random, int], list[Any]]:
         """Every key as often as any other, in a new order."""
 
-        def work(rng: Random) -> list[Any]:
+        def work(rng: Random, turn: int) -> list[Any]:
             found = keys()
             passes = (rng.sample(found, len(found)) for _ in range(steps // len(found)))
             return list(itertools.chain.from_iterable(passes))
 
         return work
 
-    def numbered(kind: str, first: int) -> Callable[[Random], list[Any]]:
+    def numbered(kind: str, first: int) -> Callable[[Random, int], list[Any]]:
         """Equal to what is stored from ``first`` on, but other objects."""
         return again(lambda: [_hashed(KEYS[kind](i)) for i in range(first, first + entries)])
 
-    def arriving(kind: str) -> Callable[[Random], list[Any]]:
+    def arriving(kind: str, held: int) -> Callable[[Random, int], list[Any]]:
         """New keys, each with the oldest one that it displaces."""
-        return lambda rng: [
-            (_hashed(KEYS[kind](i + entries)), _hashed(KEYS[kind](i))) for i in range(steps)
+        return lambda rng, turn: [
+            (_hashed(KEYS[kind](i + held)), _hashed(KEYS[kind](i)))
+            for i in range(turn * steps, (turn + 1) * steps)
         ]
 
-    def zipf(kind: str) -> Callable[[Random], list[Any]]:
-        weights = [rank**-ZIPF_EXPONENT for rank in range(1, UNIVERSE + 1)]
-        return lambda rng: [
-            _hashed(KEYS[kind](i)) for i in rng.choices(range(UNIVERSE), weights, k=steps)
-        ]
+    def zipf(kind: str, once: float = 0) -> Callable[[Random, int], list[Any]]:
+        """Popular keys more often; a share of ``once`` is new each time."""
+
+        def work(rng: Random, turn: int) -> list[Any]:
+            drawn = rng.choices(range(UNIVERSE), cum_weights=_cumulated_weights(), k=steps)
+            for i in range(steps):
+                if rng.random() < once:
+                    drawn[i] = UNIVERSE + turn * steps + i
+            return [_hashed(KEYS[kind](i)) for i in drawn]
+
+        return work
+
+    def evicting(kind: str, held: int, note: str = "") -> Operation:
+        name = f"set {kind}, evicting{note}"
+        return Operation(name, "evict", stored(kind, held), arriving(kind, held), 1, "k, old")
+
+    def read_through(name: str, work: Callable[[Random, int], list[Any]]) -> Operation:
+        return Operation(name, "read", stored("int", 0), work, 1, maxsize=UNIVERSE // 10)
 
     found = []
     for kind in ("int", "str", "tuple"):
@@ -130,17 +149,14 @@ def memory_operations(steps: int, entries: int = 1000) -> list[Operation]:
             Operation(f"[k] {kind}", "[k]", held, numbered(kind, 0), 1),
             Operation(f"get {kind}, miss", "get", held, numbered(kind, entries), 1),
             Operation(f"set {kind}, existing", "set", held, numbered(kind, 0), 1),
+            evicting(kind, entries),
+            read_through(f"read-through {kind}, zipf", zipf(kind)),
         ]
-    for kind in ("int", "str"):
-        held, size = stored(kind), UNIVERSE // 10
-        over = "k, old"
-        found += [
-            Operation(f"set {kind}, evicting", "evict", held, arriving(kind), 1, over, fresh=True),
-            Operation(
-                f"read-through {kind}, zipf", "read", list, zipf(kind), 1, fresh=True, maxsize=size
-            ),
-        ]
-    return found
+    return [
+        *found,
+        evicting("int", 100 * entries, f", {entries // 10} k entries"),
+        read_through("read-through int, zipf + once", zipf("int", ONCE)),
+    ]
 
 
 def large_operation(steps: int, kind: str = "int", entries: int = 1_000_000) -> Operation:
@@ -149,7 +165,7 @@ def large_operation(steps: int, kind: str = "int", entries: int = 1_000_000) -> 
         f"get {kind}, 1 M entries",
         "get",
         functools.cache(lambda: [KEYS[kind](i) for i in range(entries)]),
-        lambda rng: [_hashed(KEYS[kind](i)) for i in rng.sample(range(entries), steps)],
+        lambda rng, turn: [_hashed(KEYS[kind](i)) for i in rng.sample(range(entries), steps)],
         1,
     )
 
@@ -168,17 +184,17 @@ def disk_operations(steps: int, megabytes: int) -> list[Operation]:
 def _disk_operations(name: str, value: bytes, entries: int, steps: int) -> Iterator[Operation]:
     stored = functools.cache(lambda: [KEYS["bytes"](i) for i in range(entries)])
 
-    def some(rng: Random, first: int = 0) -> list[Any]:
+    def some(rng: Random, turn: int, first: int = 0) -> list[Any]:
         return [KEYS["bytes"](first + i) for i in rng.sample(range(entries), min(steps, entries))]
 
-    def missing(rng: Random) -> list[Any]:
-        return some(rng, first=entries)
+    def missing(rng: Random, turn: int) -> list[Any]:
+        return some(rng, turn, first=entries)
 
-    def lists(rng: Random) -> list[Any]:
-        return batched(some(rng), 100)
+    def lists(rng: Random, turn: int) -> list[Any]:
+        return batched(some(rng, turn), 100)
 
-    def dicts(rng: Random) -> list[Any]:
-        return [dict.fromkeys(keys, value) for keys in lists(rng)]
+    def dicts(rng: Random, turn: int) -> list[Any]:
+        return [dict.fromkeys(keys, value) for keys in lists(rng, turn)]
 
     for operation, statement, work, over, handled in (
         ("get", "get", some, "k", 1),
@@ -189,6 +205,12 @@ def _disk_operations(name: str, value: bytes, entries: int, steps: int) -> Itera
     ):
         title = f"{operation} {name}"
         yield Operation(title, statement, stored, work, value, over, handled, on_disk=True)
+
+
+@functools.cache
+def _cumulated_weights() -> list[float]:
+    weights = (rank**-ZIPF_EXPONENT for rank in range(1, UNIVERSE + 1))
+    return list(itertools.accumulate(weights))
 
 
 def _hashed(key: Any) -> Any:

@@ -2,7 +2,8 @@
 
 An operation is a statement, as in `timeit`, so that no wrapper of ours stands between the loop and
 the cache. A statement sees ``c`` (the cache), ``v`` (a value) and what it works on: ``k`` (a key),
-``old`` (a key to drop), ``ks`` (a list of keys) or ``items`` (a dict). A peer without a statement
+``old`` (a key to drop), ``ks`` (a list of keys) or ``items`` (a dict); where it makes a cache
+smaller, ``v`` is the new bound and ``ks`` are the keys beyond it. A peer without a statement
 for an operation has no such operation. Packages are imported when a cache is made.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import pkgutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +31,19 @@ class Peer:
     distribution: str | None  # None: part of Python
     make: Callable[[Any], Any]
     statements: dict[str, str]
+    needs: str | None = None  # "module:name" that not every version has
+    wants_lock: bool = False  # of its users, where threads share it
+
+    def missing(self) -> str | None:
+        """Why it cannot be made here; None if it can."""
+        try:
+            if self.distribution is not None:
+                metadata.version(self.distribution)
+            if self.needs is not None:
+                pkgutil.resolve_name(self.needs)
+        except (ImportError, AttributeError) as error:
+            return str(error)
+        return None
 
     def statement(self, operation: str) -> str | None:
         """How this operation is written, or None if there is no such thing here."""
@@ -50,27 +66,53 @@ def _from(module: str, name: str, *args: Any, **kwargs: Any) -> Callable[[int], 
     return make
 
 
+def exact_lru() -> dict[str, Any]:
+    """The options that make `hybridcore.Cache` evict what was used least recently."""
+    import hybridcore
+
+    return {"weights": hybridcore.Weights.lru()} if hasattr(hybridcore, "Weights") else {}
+
+
+def _hybridcore_lru(maxsize: int) -> Any:
+    import hybridcore
+
+    return hybridcore.Cache(maxsize, **exact_lru())
+
+
 def _identity(key: Any) -> Any:
     return key
 
 
+TTL = "hybridcore ttl"  # what it takes longer than hybridcore is told
+
 MAPPING = {"get": "c.get(k)", "[k]": "c[k]", "set": "c[k] = v"}
 """How a bounded mapping is used; what evicts is a ``set``, too."""
 
+OWN = MAPPING | {"shrink": "c.resize(v)"}
+CACHEBOX = MAPPING | {"shrink": "c.drain(len(ks))"}
+
 MEMORY = [
-    Peer("dict", None, lambda maxsize: {}, MAPPING | {"evict": "c[k] = v; del c[old]"}),
-    Peer("hybridcore", "hybridcore", _from("hybridcore", "Cache"), MAPPING),
-    Peer("hybridcore ttl", "hybridcore", _from("hybridcore", "Cache", ttl=3600), MAPPING),
-    Peer("cachebox LRU", "cachebox", _from("cachebox", "LRUCache"), MAPPING),
-    Peer("cachebox TTL", "cachebox", _from("cachebox", "TTLCache", 3600), MAPPING),
-    Peer("lru-dict", "lru-dict", _from("lru", "LRU"), MAPPING),
+    Peer(
+        "dict",
+        None,
+        lambda maxsize: {},
+        MAPPING | {"evict": "c[k] = v; del c[old]", "shrink": "for k in ks: del c[k]"},
+    ),
+    Peer("hybridcore", "hybridcore", _from("hybridcore", "Cache"), OWN),
+    Peer(TTL, "hybridcore", _from("hybridcore", "Cache", ttl=3600), OWN),
+    Peer("hybridcore LRU", "hybridcore", _hybridcore_lru, OWN, needs="hybridcore:Weights"),
+    Peer("cachebox LRU", "cachebox", _from("cachebox", "LRUCache"), CACHEBOX),
+    Peer("cachebox LFU", "cachebox", _from("cachebox", "LFUCache"), CACHEBOX),
+    Peer("cachebox TTL", "cachebox", _from("cachebox", "TTLCache", 3600), CACHEBOX),
+    Peer("lru-dict", "lru-dict", _from("lru", "LRU"), MAPPING | {"shrink": "c.set_size(v)"}),
     Peer(
         "lru_cache",
         None,
         lambda maxsize: functools.lru_cache(maxsize)(_identity),
         dict.fromkeys(("get", "evict", "read"), "c(k)"),
     ),
-    Peer("cachetools", "cachetools", _from("cachetools", "LRUCache"), MAPPING),
+    Peer("cachetools LRU", "cachetools", _from("cachetools", "LRUCache"), MAPPING, wants_lock=True),
+    Peer("cachetools LFU", "cachetools", _from("cachetools", "LFUCache"), MAPPING, wants_lock=True),
     Peer("moka", "moka-py", _from("moka_py", "Moka"), {"get": "c.get(k)", "set": "c.set(k, v)"}),
     Peer(
         "theine", "theine", _from("theine", "Cache"), {"get": "c.get(k)[0]", "set": "c.set(k, v)"}

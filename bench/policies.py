@@ -7,31 +7,17 @@ that missed. What is larger than the capacity is never stored. Packages are impo
 from __future__ import annotations
 
 import importlib
-from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from functools import partial
-from heapq import heappop, heappush
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from bench.references import belady, greedy_dual, queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-@dataclass(frozen=True)
-class Requests:
-    """What is replayed: for each request its key, its key's size, and what a miss costs.
-
-    Sizes are 1 where the capacity counts entries, and costs are 1 where nobody knows them.
-    ``gains`` says under each measure of success what a hit of each request is worth.
-    """
-
-    keys: list[int]
-    sizes: list[int]
-    costs: list[float]
-    gains: dict[str, np.ndarray]
+    from bench.references import Requests
 
 
 @dataclass(frozen=True)
@@ -61,82 +47,10 @@ MODULES = {
     "libcachesim": "libcachesim",
     "cachetools": "cachetools",
     "cachebox": "cachebox",
+    "lru-dict": "lru",
     "moka-py": "moka_py",
     "theine": "theine",
 }
-
-
-def queue(requests: Requests, capacity: int, by_use: bool) -> list[int]:
-    """LRU (``by_use``) or FIFO, as plainly as they can be written."""
-    held: OrderedDict[int, int] = OrderedDict()
-    free = capacity
-    missed = []
-    for i, (key, size) in enumerate(zip(requests.keys, requests.sizes, strict=True)):
-        if key in held:
-            if by_use:
-                held.move_to_end(key)
-            continue
-        missed.append(i)
-        if size <= capacity:
-            while free < size:
-                free += held.popitem(last=False)[1]
-            held[key] = size
-            free -= size
-    return missed
-
-
-def belady(requests: Requests, capacity: int, gains: np.ndarray) -> list[int]:
-    """Belady's MIN: keeps what comes soonest, and stores nothing that comes later than all held.
-
-    No policy has more hits where all sizes and gains are equal. Otherwise it is a heuristic, no
-    bound: it drops the entry with the largest (distance to its next use) x size / (gain then).
-    Entries are sorted into classes of about the same size / gain, two per factor of two; the
-    farthest ones of all classes are compared.
-
-    An entry is known by the position of its next request, so what was hit needs no removal: it
-    sinks to the bottom of its heap, and is gone once the top lies in the past.
-    """
-    sizes, total = requests.sizes, len(requests.keys)
-    density = np.asarray(sizes) / gains
-    classes = np.round(2 * np.log2(density)).astype(int).tolist()
-    weights = density.tolist()
-    farthest: defaultdict[int, list[int]] = defaultdict(list)
-    held = bytearray(total)
-    free = capacity
-    missed = []
-    for i, soon in enumerate(next_uses(requests.keys)):
-        size = sizes[i]
-        if held[i]:
-            free += size
-        else:
-            missed.append(i)
-        if soon == total or size > capacity:
-            continue
-        heappush(farthest[classes[soon]], -soon)
-        held[soon] = True
-        free -= size
-        while free < 0:
-            worst, chosen = -1.0, None
-            for heap in farthest.values():
-                if heap and -heap[0] <= i:
-                    heap.clear()
-                if heap and (-heap[0] - i) * weights[-heap[0]] > worst:
-                    worst, chosen = (-heap[0] - i) * weights[-heap[0]], heap
-            assert chosen is not None
-            victim = -heappop(chosen)
-            held[victim] = False
-            free += sizes[victim]
-    return missed
-
-
-def next_uses(keys: list[int]) -> list[int]:
-    """For each request the position of the next one for its key, len(keys) if there is none."""
-    array = np.asarray(keys)
-    order = np.argsort(array, kind="stable")
-    found = np.full(len(array), len(array))
-    again = array[order[1:]] == array[order[:-1]]
-    found[order[:-1][again]] = order[1:][again]
-    return found.tolist()
 
 
 def read_through(
@@ -160,11 +74,12 @@ def sized(requests: Requests) -> bool:
     return any(size != 1 for size in requests.sizes)
 
 
-def hybridcore(requests: Requests, capacity: int) -> list[int]:
+def hybridcore(requests: Requests, capacity: int, **options: Any) -> list[int]:
     """Our own cache, told every size and cost there is."""
     from hybridcore import Cache
 
-    cache = Cache(capacity, getsizeof=requests.sizes.__getitem__ if sized(requests) else None)
+    sizer = requests.sizes.__getitem__ if sized(requests) else None
+    cache = Cache(capacity, sizer, **options)
     put: Callable[[int, int], Any] = cache.__setitem__
     if any(cost != 1 for cost in requests.costs):
         costs = requests.costs
@@ -246,22 +161,26 @@ SIMULATED = [
     "LFU",
     "LHD",
     "LIRS",
+    "LRB",
     "LRUProb",
     "MQ",
     "Random",
     "S3FIFO",
     "Sieve",
     "SLRU",
+    "ThreeLCache",
     "TwoQ",
 ]
 """Left out of libCacheSim: WTinyLFU, LRUK, ClockPro and LFUDA, which stray far from what they are
 named for in version 0.3.5 (ClockPro fills half its space); FlashProb, which models a flash drive;
-Size, which looks at nothing but sizes; LRU, FIFO and Belady, which are written above."""
+GLCache, which learns by the clock of a trace; BeladySize, which does not end where sizes are equal;
+Size, which looks at nothing but sizes; LRU, FIFO and Belady, which `bench.references` has."""
 
 POLICIES = [
     Policy(OURS, "hybridcore", hybridcore),
     Policy(BASE, None, partial(queue, by_use=True)),
     Policy("FIFO", None, partial(queue, by_use=False)),
+    Policy("GDSF with cost", None, greedy_dual),
     Policy(BOUND, None, belady, offline=True),
     *(Policy(name, "libcachesim", partial(simulated, name=name)) for name in SIMULATED),
     *(
@@ -274,6 +193,7 @@ POLICIES = [
         for module in ("cachetools", "cachebox")
         for kind in ("LRU", "LFU")
     ),
+    Policy("lru-dict", "lru-dict", partial(mapping, module="lru", name="LRU"), True, sized=False),
     Policy("moka", "moka-py", moka, peer=True),
     Policy("theine", "theine", theine, peer=True, sized=False),
 ]

@@ -9,16 +9,10 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
-import os
-import platform
-import sys
 import time
 from contextlib import ExitStack
-from importlib import metadata
 from pathlib import Path
 from random import Random
-from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from bench.footprint import bytes_per_entry
@@ -29,12 +23,20 @@ from bench.operations import (
     large_operation,
     memory_operations,
 )
-from bench.peers import DISK, MEMORY, Peer
+from bench.peers import DISK, MEMORY, TTL, Peer
+from bench.report import (
+    OURS,
+    cell,
+    installed,
+    print_result,
+    print_row,
+    print_title,
+    save,
+    spread,
+)
 
 if TYPE_CHECKING:
     import argparse
-
-OURS = "hybridcore"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,23 +67,13 @@ def main(options: argparse.Namespace) -> None:
         peers = list(filter(installed, peers))
         wanted = [operation for operation in operations if options.only in operation.name]
         if wanted:
-            print(f"\n{title} (seed {options.seed}, median of {options.rounds} rounds)\n")
-            print_row("", [f"{peers[0].name}, ns", *(p.name for p in peers[1:]), f"{OURS}/best"])
+            print_title(title, peers, options)
             results[title] = compare(wanted, peers, options.rounds, rng)
     if options.only in "bytes per entry":
         results["Memory, bytes per entry"] = print_footprints(list(filter(installed, MEMORY)))
     if options.json:
-        report = {"conditions": conditions(options), "results": results}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def installed(peer: Peer) -> bool:
-    """Whether the peer is there; says so if it is not."""
-    try:
-        return peer.distribution is None or bool(metadata.version(peer.distribution))
-    except metadata.PackageNotFoundError:
-        print(f"{peer.name} is left out: {peer.distribution} is not installed", file=sys.stderr)
-        return False
+        distributions = (peer.distribution for peer in MEMORY + DISK if peer.distribution)
+        save(options.json, options, distributions, {"results": results})
 
 
 def compare(
@@ -93,11 +85,13 @@ def compare(
         with ExitStack() as closing:
             caches: dict[str, Any] = {}
             for operation in sharing:
-                work = [operation.work(rng) for _ in range(rounds + 1)]  # one more to warm up
+                work = [operation.work(rng, turn) for turn in range(rounds + 1)]  # one to warm up
                 measured = interleave(operation, peers, work, rng, caches, closing)
-                numbers = results[operation.name] = print_result(operation, peers, measured)
+                numbers = results[operation.name] = print_result(operation.name, peers, measured)
+                if operation.statement in ("get", "[k]") and {OURS, TTL} <= set(measured):
+                    numbers[TTL]["added ns"] = print_added(measured)
                 if operation.statement == "read":
-                    print_hit_ratios(operation, peers, work[0], numbers)
+                    print_hit_ratios(operation, peers, work, numbers)
     return results
 
 
@@ -118,7 +112,7 @@ def interleave(
         floor = clocked(empty, None, work, None)
         for name in rng.sample(list(loops), len(loops)):
             peer, loop = loops[name]
-            if operation.fresh or name not in caches:
+            if name not in caches:
                 caches[name] = operation.cache(peer, closing)
             spent = clocked(loop, caches[name], work, operation.value) - floor
             nanoseconds[name].append(max(spent, 1) / len(work) / operation.entries)
@@ -136,29 +130,16 @@ def clocked(loop: Any, cache: Any, work: list[Any], value: Any) -> int:
         gc.enable()
 
 
-def print_result(
-    operation: Operation, peers: list[Peer], measured: dict[str, list[float]]
-) -> dict[str, Any]:
-    """Print the line of one operation, and return its numbers by peer."""
-    base = measured[peers[0].name]
-    numbers: dict[str, Any] = {
-        name: {"ns": spread(times), "ratio": spread(quotients(times, base))}
-        for name, times in measured.items()
-    }
-    cells = [f"{median(base):.0f}"]
-    cells += [cell(numbers[p.name]["ratio"]) if p.name in numbers else "" for p in peers[1:]]
-    others = [p.name for p in peers[1:] if p.name in measured and not p.name.startswith(OURS)]
-    if OURS in measured and others:
-        best = min(others, key=lambda name: median(measured[name]))
-        ratio = spread(quotients(measured[OURS], measured[best]))
-        numbers[OURS] |= {"best peer": best, "ratio to best peer": ratio}
-        cells.append(cell(ratio))
-    print_row(operation.name, cells)
-    return numbers
+def print_added(measured: dict[str, list[float]]) -> dict[str, float]:
+    """Print how many nanoseconds a hit takes longer when entries expire, and return it."""
+    added = [own - plain for own, plain in zip(measured[TTL], measured[OURS], strict=True)]
+    found = spread(added)
+    print_row("  ns added by a ttl", [cell(found)])
+    return found
 
 
 def print_hit_ratios(
-    operation: Operation, peers: list[Peer], work: list[Any], numbers: dict[str, Any]
+    operation: Operation, peers: list[Peer], work: list[list[Any]], numbers: dict[str, Any]
 ) -> None:
     """Print the share of lookups of a read-through that found something, and note it."""
     cells = []
@@ -169,16 +150,23 @@ def print_hit_ratios(
     print_row("  its hit ratio", cells)
 
 
-def hit_ratio(operation: Operation, peer: Peer, work: list[Any]) -> float | None:
-    """Share of the lookups that found something; None where a miss cannot be told from a hit."""
+def hit_ratio(operation: Operation, peer: Peer, rounds: list[list[Any]]) -> float | None:
+    """Share of the lookups that found something in the second half of the rounds.
+
+    None where a miss cannot be told from a hit.
+    """
     statements = peer.statements
     if "set" not in statements:
         return None
     missed: list[Any] = []  # goes in as the value, so that the statement can note a miss
     note = f"if {statements['get']} is None:\n    v.append(k)\n    {statements['set']}"
     with ExitStack() as closing:
-        compile_loop(note, operation.over)(operation.cache(peer, closing), work, missed)
-    return 1 - len(missed) / len(work)
+        cache = operation.cache(peer, closing)
+        for turn, work in enumerate(rounds):
+            if turn == len(rounds) // 2:
+                missed.clear()
+            compile_loop(note, operation.over)(cache, work, missed)
+    return 1 - len(missed) / sum(map(len, rounds[len(rounds) // 2 :]))
 
 
 def print_footprints(peers: list[Peer]) -> dict[str, dict[str, float | None]]:
@@ -190,40 +178,3 @@ def print_footprints(peers: list[Peer]) -> dict[str, dict[str, float | None]]:
         print_row(f"bytes per entry, {kind}", cells)
         found[kind] = sizes
     return found
-
-
-def quotients(times: list[float], base: list[float]) -> list[float]:
-    """Ratios within each round."""
-    return [one / other for one, other in zip(times, base, strict=True)]
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median and percentiles, rounded for reading."""
-    deciles = quantiles(values, n=10, method="inclusive")
-    found = {"median": median(values), "p10": deciles[0], "p90": deciles[-1], "min": min(values)}
-    return {name: round(value, 3) for name, value in found.items()}
-
-
-def cell(ratio: dict[str, float]) -> str:
-    """The median, and half the way from the 10th to the 90th percentile."""
-    middle, half = ratio["median"], (ratio["p90"] - ratio["p10"]) / 2
-    return f"{middle:.2f}±{half:.2f}" if middle < 10 else f"{middle:.0f}±{half:.0f}"
-
-
-def print_row(title: str, cells: list[str]) -> None:
-    """One line of a table."""
-    print(f"{title:24}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
-
-
-def conditions(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything one needs to know to repeat the run."""
-    distributions = {peer.distribution for peer in MEMORY + DISK if peer.distribution}
-    return {
-        "options": {name: str(value) for name, value in vars(options).items() if name != "run"},
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "compiler": platform.python_compiler(),
-        "machine": platform.platform(),
-        "processors": os.cpu_count(),
-        "load before": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "versions": {name: metadata.version(name) for name in sorted(distributions)},
-    }

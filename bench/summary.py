@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.policies import BASE, BOUND
+from bench.scoring import STEADY
 
 if TYPE_CHECKING:
+    from bench.scoring import Cell
     from bench.traces import Trace
 
 NEAR = 0.005  # half a point
-
-
-@dataclass
-class Cell:
-    """One trace at one size: ``ratios[policy][measure]`` is the share that was hit.
-
-    ``failed[policy]`` tells why there is no ratio.
-    """
-
-    trace: str
-    requests: int
-    unique: int
-    fraction: float
-    capacity: int
-    ratios: dict[str, dict[str, float]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+WORTH = {"objects": "their number", "bytes": "their bytes", "cost": "their cost"}
 
 
 def closed(cells: list[Cell], policy: str, measure: str) -> float | None:
@@ -41,18 +27,23 @@ def summarize(cells: list[Cell], measure: str) -> dict[str, dict[str, Any]]:
     """How each policy stands, the one that closes most of the gap first.
 
     ``mean``: of its hit ratios. ``worst``: its least lead over LRU, and ``worst cell`` where.
-    ``near``: in how many cells it is at most half a point behind the best of the others (Belady
-    not counted).
+    ``misses``: what its misses are worth relative to LRU's, on average; ``most`` and ``most cell``:
+    where that is highest. ``near``: in how many cells it is at most half a point behind the best of
+    the others (Belady not counted).
     """
     found = {}
     for policy in dict.fromkeys(name for cell in cells for name in cell.ratios):
         mine = [cell for cell in cells if policy in cell.ratios]
         worst = min(mine, key=lambda cell: lead(cell, policy, measure))
+        most = max(mine, key=lambda cell: misses(cell, policy, measure))
         found[policy] = {
             "closed": closed(mine, policy, measure),
             "mean": sum(cell.ratios[policy][measure] for cell in mine) / len(mine),
             "worst": lead(worst, policy, measure),
             "worst cell": f"{worst.trace} at {worst.fraction:g}",
+            "misses": sum(misses(cell, policy, measure) for cell in mine) / len(mine),
+            "most": misses(most, policy, measure),
+            "most cell": f"{most.trace} at {most.fraction:g}",
             "near": sum(
                 cell.ratios[policy][measure] >= best_other(cell, policy, measure) - NEAR
                 for cell in mine
@@ -65,6 +56,12 @@ def summarize(cells: list[Cell], measure: str) -> dict[str, dict[str, Any]]:
 def lead(cell: Cell, policy: str, measure: str) -> float:
     """How far the policy is above LRU."""
     return cell.ratios[policy][measure] - cell.ratios[BASE][measure]
+
+
+def misses(cell: Cell, policy: str, measure: str) -> float:
+    """What its misses are worth where LRU's are worth 1; 1 where LRU misses nothing."""
+    base = 1 - cell.ratios[BASE][measure]
+    return (1 - cell.ratios[policy][measure]) / base if base else 1.0
 
 
 def best_other(cell: Cell, policy: str, measure: str) -> float:
@@ -84,19 +81,42 @@ def print_table(trace: Trace, cells: list[Cell], measure: str) -> None:
         print_row(policy, [*shown, percent(row["closed"])])
 
 
+def print_recoveries(trace: Trace, cells: list[Cell]) -> None:
+    """After each change, the turnovers until a policy hits as it will, and what it hits then."""
+    print(f"\n{trace.name}: turnovers to {STEADY:.0%} of the new hit ratio, and that ratio, %")
+    print_row("of all", [f"{cell.fraction:g}" for cell in cells])
+    for i, change in enumerate(trace.changes):
+        print(f"after request {change:,}")
+        for policy in dict.fromkeys(name for cell in cells for name in cell.recoveries):
+            found = [cell.recoveries[policy][i] for cell in cells if policy in cell.recoveries]
+            print_row(policy, [f"{turns or 'never'} ({percent(hit)})" for turns, hit in found])
+
+
 def print_summary(summary: dict[str, dict[str, Any]], cells: list[Cell], measure: str) -> None:
     """One line per policy over all cells."""
     traces = len({cell.trace for cell in cells})
     print(f"\nAll together: {len(cells)} cells of {traces} traces, {measure}")
-    print_row("", ["closed", "mean", "worst", "near best", "  its worst cell"])
+    print_row(
+        "",
+        [
+            "closed",
+            "mean",
+            "worst",
+            "near best",
+            "misses",
+            "at most",
+            "  its worst cell, most misses",
+        ],
+    )
     for policy, row in summary.items():
         near = f"{row['near']}/{row['cells']}"
-        shown = [percent(row["closed"]), percent(row["mean"]), percent(row["worst"])]
-        print_row(policy, [*shown, near, "  " + row["worst cell"]])
+        shown = [percent(row["closed"]), percent(row["mean"]), percent(row["worst"]), near]
+        shown += [f"{row['misses']:.3f}", f"{row['most']:.3f}"]
+        print_row(policy, [*shown, f"  {row['worst cell']}, {row['most cell']}"])
     print(
         f"closed: % of the gap from {BASE} to {BOUND}, pooled. mean: hit ratio, %. worst: points "
         f"above {BASE}.\nnear best: cells at most {NEAR * 100:g} points behind the best of the "
-        "others."
+        f"others. misses: {WORTH[measure]}, {BASE} = 1, mean of the cells; at most: highest."
     )
 
 

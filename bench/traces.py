@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class Trace:
     keys: np.ndarray
     sizes: np.ndarray | None = None
     costs: np.ndarray | None = None
+    changes: tuple[int, ...] = ()  # positions where another phase begins
 
     @property
     def unique(self) -> int:
@@ -91,6 +92,24 @@ def make_trace(name: str, keys: Any, sizes: Any = None, costs: Any = None) -> Tr
         if not (costs > 0).all():
             raise TraceError(f"the costs of the trace {name} are expected to be above 0")
     return Trace(name, numbered, sizes, costs)
+
+
+def chained(traces: list[Trace]) -> Trace:
+    """All traces, one after the other; those of the same name share their keys."""
+    offsets: dict[str, int] = {}
+    total = 0
+    for trace in traces:
+        if trace.name not in offsets:
+            offsets[trace.name] = total
+            total += trace.unique
+    keys = np.concatenate([trace.keys + offsets[trace.name] for trace in traces])
+    sizes, costs = (
+        None if any(column is None for column in columns) else np.concatenate(columns)
+        for columns in ([t.sizes for t in traces], [t.costs for t in traces])
+    )
+    changes = np.cumsum([len(trace.keys) for trace in traces[:-1]]).tolist()
+    whole = make_trace("+".join(trace.name for trace in traces), keys, sizes, costs)
+    return replace(whole, changes=tuple(changes))
 
 
 def _from_numpy(path: Path, limit: int | None) -> Columns:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.hit_ratio import make_requests, share
-from bench.policies import BOUND, POLICIES, Requests
+from bench.peers import exact_lru
+from bench.policies import BOUND, POLICIES, hybridcore
+from bench.references import Requests
+from bench.scoring import make_requests, share
 from bench.traces import SHIPPED, Trace, make_trace, read_trace
 
 BY_NAME = {policy.name: policy for policy in POLICIES}
@@ -44,11 +46,11 @@ def missed_by_lru(keys: list[int], sizes: list[int], capacity: int) -> list[int]
 
 @pytest.mark.parametrize("fraction", SHARES)
 def test_the_cache_misses_exactly_what_lru_misses(shipped, fraction):
-    """`Cache` is LRU: on the shipped trace it misses the very requests that LRU misses."""
-    requests = make_requests(shipped, "objects", seed=1)
+    """As LRU, `Cache` misses on the shipped trace the very requests that LRU misses."""
+    requests = make_requests(shipped, ["objects"], seed=1)
     capacity = int(fraction * shipped.unique)
     expected = missed_by_lru(requests.keys, requests.sizes, capacity)
-    assert BY_NAME["hybridcore"].replay(requests, capacity) == expected
+    assert hybridcore(requests, capacity, **exact_lru()) == expected
     assert BY_NAME["LRU"].replay(requests, capacity) == expected
 
 
@@ -56,16 +58,16 @@ def test_the_cache_bounded_in_bytes_is_lru_too(shipped):
     """With sizes, entries leave from the cold end until the newcomer fits, if it fits at all."""
     sizes = np.random.default_rng(1).integers(2, 500, shipped.unique)[shipped.keys][:3000]
     trace = make_trace("sized", shipped.keys[:3000], sizes)
-    requests = make_requests(trace, "bytes", seed=1)
+    requests = make_requests(trace, ["bytes"], seed=1)
     expected = missed_by_lru(requests.keys, requests.sizes, 400)
-    assert BY_NAME["hybridcore"].replay(requests, 400) == expected
+    assert hybridcore(requests, 400, **exact_lru()) == expected
     assert BY_NAME["LRU"].replay(requests, 400) == expected
 
 
 @pytest.mark.parametrize("fraction", SHARES)
 def test_no_policy_beats_belady(shipped, fraction):
     """Where all sizes are one, nobody hits more than the bound."""
-    requests = make_requests(shipped, "objects", seed=1)
+    requests = make_requests(shipped, ["objects"], seed=1)
     gains = requests.gains["objects"]
     capacity = int(fraction * shipped.unique)
     bound = share(gains, BY_NAME[BOUND].replay(requests, capacity, gains))
@@ -119,5 +121,29 @@ def test_the_simulator_agrees_with_what_is_written_here(shipped, name):
     pytest.importorskip("libcachesim")
     from bench.policies import simulated
 
-    requests = make_requests(shipped, "objects", seed=1)
+    requests = make_requests(shipped, ["objects"], seed=1)
     assert simulated(requests, 800, name) == BY_NAME[name].replay(requests, 800)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=60), st.data())
+def test_greedy_dual_drops_the_least_worth(keys, data):
+    """It misses what a search through everything held for the least priority misses."""
+    size = data.draw(st.lists(st.integers(1, 9), min_size=10, max_size=10))
+    cost = data.draw(st.lists(st.floats(0.1, 100), min_size=10, max_size=10))
+    capacity = data.draw(st.integers(1, 30))
+    held: dict[int, tuple[float, int]] = {}  # priority, frequency
+    base, missed = 0.0, []
+    for i, key in enumerate(keys):
+        if key not in held:
+            missed.append(i)
+            if size[key] > capacity:
+                continue
+            while sum(size[k] for k in held) + size[key] > capacity:
+                victim = min(held, key=lambda k: (held[k][0], k))
+                base = held.pop(victim)[0]
+        frequency = held[key][1] + 1 if key in held else 1
+        held[key] = base + frequency * (cost[key] / size[key]), frequency
+    sizes, costs = [size[key] for key in keys], [cost[key] for key in keys]
+    requests = Requests(keys, sizes, costs, {"objects": np.ones(len(keys))})
+    assert BY_NAME["GDSF with cost"].replay(requests, capacity) == missed
