@@ -88,7 +88,8 @@ def compare(
                 work = [operation.work(rng, turn) for turn in range(rounds + 1)]  # one to warm up
                 measured = interleave(operation, peers, work, rng, caches, closing)
                 numbers = results[operation.name] = print_result(operation.name, peers, measured)
-                if operation.statement in ("get", "[k]") and {OURS, TTL} <= set(measured):
+                hit = operation.statement in ("get", "[k]") and "miss" not in operation.name
+                if hit and {OURS, TTL} <= set(measured):
                     numbers[TTL]["added ns"] = print_added(measured)
                 if operation.statement == "read":
                     print_hit_ratios(operation, peers, work, numbers)
