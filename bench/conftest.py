@@ -26,15 +26,14 @@ def run(benchmark) -> Callable[[Operation, Peer], None]:
         loop = operation.loop(peer)
         if loop is None:
             pytest.skip(f"{peer.name} has no {operation.statement}")
+        if missing := peer.missing():
+            pytest.skip(f"{peer.name} is left out: {missing}")
         rng = Random(SEED)
         rounds = itertools.count()
         steps = len(operation.work(rng, 0)) * operation.entries
         benchmark.group = f"{operation.name} ({steps} times)"
         with ExitStack() as closing:
-            try:
-                cache = operation.cache(peer, closing)
-            except ImportError as error:
-                pytest.skip(f"{peer.name} is not installed: {error}")
+            cache = operation.cache(peer, closing)
 
             def prepare() -> tuple[tuple[object, ...], dict[str, object]]:
                 return (cache, operation.work(rng, next(rounds)), operation.value), {}

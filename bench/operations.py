@@ -56,11 +56,7 @@ class Operation:
         return None if statement is None else compile_loop(statement, self.over)
 
     def cache(self, peer: Peer, closing: ExitStack) -> Any:
-        """Make the peer's cache and put into it what is stored.
-
-        Raises:
-            ImportError: the peer is not installed.
-        """
+        """Make the peer's cache and put into it what is stored."""
         stored = self.stored()
         if self.on_disk:
             directory = Path(closing.enter_context(TemporaryDirectory()))
