@@ -150,7 +150,7 @@ def memory_operations(steps: int, entries: int = 1000) -> list[Operation]:
         ]
     return [
         *found,
-        evicting("int", 100 * entries, f", {entries // 10} k entries"),
+        *(evicting(kind, 100 * entries, f", {entries // 10} k entries") for kind in ("int", "str")),
         read_through("read-through int, zipf + once", zipf("int", ONCE)),
     ]
 

@@ -80,12 +80,14 @@ def measure(
     name: str, operation: Operation, threads: int, peers: list[Peer], rounds: int, rng: Random
 ) -> dict[str, Any]:
     """Print and return a line for each percentile of all calls of a round."""
-    measured: dict[str, dict[str, list[float]]] = {percentile: {} for percentile in PERCENTILES}
     with ExitStack() as closing:
         timed = {
             peer.name: (loop, operation.cache(peer, closing))
             for peer in peers
             if (loop := timed_loop(operation, peer, threads))
+        }
+        measured: dict[str, dict[str, list[float]]] = {
+            percentile: {name: [] for name in timed} for percentile in PERCENTILES
         }
         for turn in range(rounds + 1):  # one more to warm up
             works = [operation.work(rng, turn * threads + i) for i in range(threads)]
@@ -93,7 +95,7 @@ def measure(
                 calls = time_calls(*timed[peer], works, operation.value)
                 for percentile, percent in PERCENTILES.items() if turn else ():
                     value = float(np.percentile(calls, percent, method="higher"))
-                    measured[percentile].setdefault(peer, []).append(value)
+                    measured[percentile][peer].append(value)
     return {
         f"{name}, {percentile}": print_result(f"{name}, {percentile}", peers, times)
         for percentile, times in measured.items()
