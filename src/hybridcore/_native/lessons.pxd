@@ -36,7 +36,9 @@ from hybridcore._native.learned cimport (
 cdef enum:
     FIRST_LESSON = 256          # requests
     SHORTEST = 1024             # requests between lessons, once there were some
-    TURNOVERS = 4               # lessons in a turnover
+    EARLY = 4                   # lessons in a turnover at first,
+    LATE = 2                    # and later,
+    YOUNG = 64                  # after so many
     CENSUS = 1024               # entries looked at; twice as many ghosts
     ENTRIES_A_PIECE = 64
     SETS_A_PIECE = 16
@@ -177,8 +179,11 @@ cdef inline void begin(Lesson* lesson, uint32_t part, uint32_t looks) noexcept n
 
 
 cdef inline uint32_t period_of(Knowledge* knowledge) noexcept nogil:
-    """Requests from one lesson to the next."""
-    return max(knowledge.capacity // TURNOVERS, <uint32_t> SHORTEST)
+    """Requests from one lesson to the next: more once much is known."""
+    cdef uint32_t period = knowledge.capacity // (
+        EARLY if knowledge.lesson.lessons < YOUNG else LATE
+    )
+    return max(period, <uint32_t> SHORTEST)
 
 
 cdef inline float fade(Learned* learned) noexcept nogil:
@@ -379,42 +384,33 @@ cdef inline bint learn_index(Knowledge* knowledge, uint32_t kind) noexcept nogil
 
 cdef inline void solve(const float* hazards, float* worth) noexcept nogil:
     """Turn the hazards of the ages into what is to be gained from each age on."""
-    cdef double hull_time[33]
-    cdef double hull_hits[33]
-    cdef double scale = 1       # of the hull's coordinates, from here
-    cdef double inverse = 1
-    cdef double time = 0
-    cdef double gain = 0
-    cdef double hazard, width, here_time, here_gain, half, dt, dg, best
+    cdef double times[33]       # of the hull's points, seen from the end of this age
+    cdef double gains[33]
+    cdef double hazard, width, time, gain, best_time, best_gain
     cdef int age, k
     cdef int points = 0
     for age in range(AGES - 1, -1, -1):
         width = width_of(age)
         hazard = min(<double> hazards[age], 0.999)
-        # The end of this age joins the hull of what comes later.
-        here_time = -time * inverse
-        here_gain = -gain * inverse
         while points > 1 and (
-            (hull_hits[points - 1] - here_gain) * (hull_time[points - 2] - here_time)
-            <= (hull_hits[points - 2] - here_gain) * (hull_time[points - 1] - here_time)
+            gains[points - 1] * times[points - 2] <= gains[points - 2] * times[points - 1]
         ):
             points -= 1
-        hull_time[points] = here_time
-        hull_hits[points] = here_gain
+        times[points] = 0       # the end of this age is the nearest of the points
+        gains[points] = 0
         points += 1
-        # From the middle of this age, where its entries stand on average.
-        half = 0.5 * hazard / (1 - 0.5 * hazard)
-        best = 0
+        # From the middle of the age, where its entries stand on average.
+        best_time = 1
+        best_gain = 0
         for k in range(points - 1, -1, -1):
-            dt = 0.5 * width * (1 - 0.5 * half) + (1 - half) * (scale * hull_time[k] + time)
-            dg = half + (1 - half) * (scale * hull_hits[k] + gain)
-            if dg > best * dt:
-                best = dg / dt
-            elif best > 0:
+            time = 0.5 * width * (1 - 0.75 * hazard) + (1 - hazard) * times[k]
+            gain = 0.5 * hazard + (1 - hazard) * gains[k]
+            if gain * best_time > best_gain * time:
+                best_time = time
+                best_gain = gain
+            elif best_gain > 0:
                 break
-        worth[age] = <float> (best + 1e-12 / (1 + STARTS[age]))
-        # Seen from the start of this age.
-        time = width * (1 - 0.5 * hazard) + (1 - hazard) * time
-        gain = hazard + (1 - hazard) * gain
-        scale *= 1 - hazard
-        inverse = 1 / scale
+        worth[age] = <float> (best_gain / best_time + 1e-12 / (1 + STARTS[age]))
+        for k in range(points):     # seen from the start of the age
+            times[k] = width * (1 - 0.5 * hazard) + (1 - hazard) * times[k]
+            gains[k] = hazard + (1 - hazard) * gains[k]

@@ -23,7 +23,7 @@ from hybridcore._native.ghosts cimport WAYS
 from hybridcore._native.invariants cimport check_table
 from hybridcore._native.learned cimport Lesson
 from hybridcore._native.policy cimport (
-    GRADED, LEARNED, RECENCY, Policy, policy_clear, policy_coldest, policy_evicted, policy_expect, policy_free,
+    GRADED, LEARNED, RECENCY, Policy, policy_clear, policy_coldest, policy_evicted, policy_free,
     policy_bytes, policy_frequency, policy_grade, policy_study, policy_hotter, policy_init, policy_learn, policy_refuses, policy_resized,
     policy_set_frequency, policy_settle, policy_value, policy_victim, policy_worth,
 )
@@ -926,6 +926,7 @@ cdef int store_put(
     cdef uint32_t hash = mix(object_hash(<PyObject*> key))
     cdef int64_t now = 0
     cdef int64_t i
+    cdef bint is_new
     cdef Extra* extra
     if size < 0:
         size = measure(store, key, value)
@@ -937,7 +938,6 @@ cdef int store_put(
         )
     if store.table.wheel != NULL or ttl > 0:
         now = clock(store)
-    policy_expect(&store.table.policy, hash)
     i = table_find(&store.table, <PyObject*> key, hash)
     # From here to release() nothing runs that could see or change the table.
     if store.table.extras == NULL and (
@@ -947,7 +947,8 @@ cdef int store_put(
     if ttl > 0:
         table_need_wheel(&store.table, now)
     removals_init(&removals)
-    if i < 0:
+    is_new = i < 0
+    if is_new:
         table_reserve(&store.table)
         Py_INCREF(key)
         Py_INCREF(value)
@@ -994,10 +995,11 @@ cdef int store_put(
             take_due(store, EXPIRE_PER_WRITE, &removals)
     if store.size > <uint64_t> store.limit or store.above_low_water:
         i = make_room(store, <uint32_t> i, &removals)
-    policy_settle(
-        &store.table.policy, store.table.entries, store.table.extras, store.table.count,
-        <uint32_t> i,
-    )
+    if is_new:
+        policy_settle(
+            &store.table.policy, store.table.entries, store.table.extras, store.table.count,
+            <uint32_t> i,
+        )
     release(store, &removals)
     return 0
 

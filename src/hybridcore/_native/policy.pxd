@@ -7,9 +7,8 @@ them: recency.pxd (exact LRU), graded.pxd (fixed weights) and learned.pxd, the d
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from hybridcore._native.bits cimport prefetch
 from hybridcore._native.entry cimport NIL, Entry, Extra
-from hybridcore._native.ghosts cimport WAYS, Ghost, ghost_set, scatter
+from hybridcore._native.ghosts cimport WAYS, Ghost
 from hybridcore._native.graded cimport (
     Graded, graded_add, graded_clear, graded_coldest, graded_evicted, graded_free, graded_hotter,
     graded_init, graded_moved, graded_remove, graded_touch, graded_value, place,
@@ -84,12 +83,6 @@ cdef inline void policy_study(Policy* policy, uint64_t capacity) noexcept nogil:
     """The cache fills up, and will hold about so many entries: begin to learn."""
     if policy.rule == LEARNED and policy.learned.knowledge == NULL:
         lessons_start(&policy.learned, capacity)
-
-
-cdef inline void policy_expect(Policy* policy, uint32_t hash) noexcept nogil:
-    """A key of this hash is about to be added, or used."""
-    if policy.learned.knowledge != NULL:
-        prefetch(ghost_set(&policy.learned.knowledge.ghosts, scatter(hash)))
 
 
 cdef inline void policy_add(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
