@@ -90,6 +90,20 @@ def hybridcore(requests: Requests, capacity: int, **options: Any) -> list[int]:
     return read_through(requests, capacity, cache.get, put)
 
 
+def hybridcore_bytes(requests: Requests, capacity: int) -> list[int]:
+    """The same, learning to hit as many bytes as it can."""
+    from hybridcore import Adaptive
+
+    return hybridcore(requests, capacity, adaptive=Adaptive(objective="byte_hit_ratio"))
+
+
+def hybridcore_weights(requests: Requests, capacity: int) -> list[int]:
+    """The same, learning nothing."""
+    from hybridcore import Weights
+
+    return hybridcore(requests, capacity, weights=Weights())
+
+
 def mapping(requests: Requests, capacity: int, module: str, name: str) -> list[int]:
     """A cache that is used like a dict."""
     make = getattr(importlib.import_module(module), name)
@@ -178,6 +192,8 @@ Size, which looks at nothing but sizes; LRU, FIFO and Belady, which `bench.refer
 
 POLICIES = [
     Policy(OURS, "hybridcore", hybridcore),
+    Policy(f"{OURS} bytes", "hybridcore", hybridcore_bytes),
+    Policy(f"{OURS} weights", "hybridcore", hybridcore_weights),
     Policy(BASE, None, partial(queue, by_use=True)),
     Policy("FIFO", None, partial(queue, by_use=False)),
     Policy("GDSF with cost", None, greedy_dual),

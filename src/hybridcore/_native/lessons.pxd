@@ -45,7 +45,7 @@ cdef enum:
     KINDS_A_PIECE = 8           # most of which nothing is known
     PRIOR = 30
     SMOOTHING = 16              # entries that the expectation counts as
-    LONG_GHOSTS = 8             # ghosts for each entry in a small cache,
+    LONG_GHOSTS = 16            # ghosts for each entry in a small cache,
     SHORT_GHOSTS = 2            # and at least,
     SMALL = 65536               # with so many in all while the shorter allows it
     REPEATS = 3                 # lessons that must agree before LRU takes over
