@@ -11,6 +11,8 @@ from hybridcore.units import Duration, Size, seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hybridcore.eviction import Adaptive, Weights
+
 Strategy = Literal["read_through", "write_through", "cache_aside"]
 """What a miss and a write do to the origin.
 
@@ -30,10 +32,16 @@ def check_strategy(strategy: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The memory tier of a hybrid cache: ``Memory(10_000)`` entries or ``Memory("256MiB")``."""
+    """The memory tier of a hybrid cache: ``Memory(10_000)`` entries or ``Memory("256MiB")``.
+
+    What it evicts is chosen by ``weights``, ``adaptive`` and ``low_water``, as in `Cache`.
+    """
 
     maxsize: Size | None
     getsizeof: Callable[[Any], int] | None = None
+    weights: Weights | None = None
+    adaptive: Adaptive | None = None
+    low_water: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How the memory tier chooses what to evict: `Weights`, and what it learns by itself, `Adaptive`."""
+"""How the memory tier chooses what to evict: by `Weights`, and by what it learns."""
 
 from __future__ import annotations
 

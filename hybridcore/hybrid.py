@@ -80,7 +80,13 @@ class HybridCache(Front[K, V]):
             )
         store: MemoryStore[K, V] | None
         if isinstance(memory, Memory):
-            store = Cache(memory.maxsize, memory.getsizeof)
+            store = Cache(
+                memory.maxsize,
+                memory.getsizeof,
+                weights=memory.weights,
+                adaptive=memory.adaptive,
+                low_water=memory.low_water,
+            )
         elif memory is None or isinstance(memory, MemoryStore):
             store = memory
         else:

@@ -137,7 +137,18 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         learned = self.learned()
         if learned is None:
             return Tuning(weights, adaptive, "fixed")
-        lessons, vetoes, frozen, suspended, on_target, requests, until, *rest = learned
+        (
+            lessons,
+            vetoes,
+            frozen,
+            suspended,
+            on_target,
+            requests,
+            until,
+            hit_ratio,
+            lru_hit_ratio,
+            history,
+        ) = learned
         state: State = "filling" if until is None else "learning"
         if frozen:
             state = "frozen"
@@ -146,7 +157,18 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         elif on_target:
             state = "on_target"
         until = None if frozen else until
-        return Tuning(weights, adaptive, state, lessons, vetoes, requests, until, *rest)
+        return Tuning(
+            weights=weights,
+            adaptive=adaptive,
+            state=state,
+            lessons=lessons,
+            vetoes=vetoes,
+            requests=requests,
+            next_lesson=until,
+            hit_ratio=hit_ratio,
+            lru_hit_ratio=lru_hit_ratio,
+            history=history,
+        )
 
     def values(self) -> ValuesView[V]:
         """A view of the values; looking at it moves no entry and counts no lookup."""

@@ -8,10 +8,10 @@ that were not, also among those it evicted, whose ghosts stay for a while. From 
 lessons.pxd works out, off the path of a hit, what an entry of each kind and age is worth: the
 best ratio of expected hits to the room and time they take, over all the times one could keep it.
 
-To evict, 64 entries are drawn; the four that are worth least for what they take wait in a queue,
-and go unless they are used first. A new entry is among them if it is worth less, so what comes
-in and what goes out are decided by the same measure and there is no filter at the door. A use
-costs one counter, a division into octaves, and the entry's own words.
+To evict, 64 entries are looked at; those that are worth least for what they take wait in a queue,
+and go unless they are used first. A new entry joins them if it is worth less, so what comes in
+and what goes out are decided by the same measure and there is no filter at the door. A use costs
+one counter, a division into octaves, and the entry's own words.
 
 J. Gittins: Bandit processes and dynamic allocation indices (JRSS B, 1979); N. Beckmann, H. Chen,
 A. Cidon: LHD, improving cache hit rate by maximizing hit density (NSDI 2018); N. Megiddo,
@@ -24,7 +24,9 @@ from libc.string cimport memcpy
 
 from hybridcore._native.bits cimport half_octave, highest_bit, prefetch
 from hybridcore._native.entry cimport NIL, Entry, Extra, Habit
-from hybridcore._native.ghosts cimport Ghost, Ghosts, ghost_find, ghost_place, ghost_set, ghost_tag, scatter
+from hybridcore._native.ghosts cimport (
+    Ghost, Ghosts, ghost_find, ghost_place, ghost_set, ghost_tag, scatter,
+)
 
 cdef enum:
     FREQUENCIES = 8
@@ -280,8 +282,7 @@ cdef inline uint32_t learned_victim(
     """The entry to evict next, not ``spared``; NIL when there is no other."""
     cdef Knowledge* knowledge = learned.knowledge
     cdef Victim* victim
-    cdef int attempt
-    for attempt in range(2):
+    for _ in range(2):
         while knowledge.queued:
             knowledge.queued -= 1
             victim = &knowledge.queue[knowledge.queued]

@@ -1,18 +1,19 @@
 """The lessons of the learned policy: how counts become worth, a bounded piece at a time.
 
-A lesson is due every quarter turnover, but not before 2048 requests; the first come sooner. Each
-eviction does one piece of it, about a microsecond:
+A lesson is due every quarter turnover, later every half, but not before 1024 requests; the first
+come sooner, and those without news are put off. Each new entry does one piece of it, about a
+microsecond:
 
 1. A census looks at a sample of the entries and ghosts that are neither used nor dead yet. With
    the hits and deaths counted it tells how many reached an age, and so the hazard: how likely an
    entry of that kind and age is used before it comes to the next age. Kinds seen little lean on
-   those of the same frequency, these on all, and all on a prior in which use grows likelier with
-   frequency and is spread evenly over the octaves of time.
-2. The guard compares what was kept since the last lesson with what LRU would have kept. That is
-   estimated from the same counts: with P(t) the share of requests whose key was last used more
-   than t requests ago, LRU of capacity C keeps an entry for T, the integral of P from 0 to T
-   being C. When LRU is ahead by two points three lessons in a row, recency decides for the next
-   eight lessons, twice as many when it happens again.
+   those of the same frequency, and on a prior: what was used more often is used again sooner,
+   and what came back after some time will again.
+2. The guard compares what was kept lately with what LRU would have kept. That is estimated from
+   the same counts: with P(t) the share of requests whose key was last used more than t requests
+   ago, LRU of capacity C keeps an entry for T, the integral of P from 0 to T being C. When LRU is
+   ahead by ten points three lessons in a row, recency decides for the next eight lessons, twice
+   as many when it happens again.
 3. The index of a kind at an age is the best ratio, over all horizons, of hits to the time that
    entries stay, both expected. Hits and time add up along the ages to a curve; the best ratio is
    the steepest line from a point of the curve to a later one, and the upper hull of what is to
@@ -24,7 +25,6 @@ Fast miss ratio curve modeling for storage cache (ACM Transactions on Storage, 2
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int32_t, uint32_t, uint64_t
-from libc.math cimport pow
 from libc.string cimport memcmp, memcpy, memset
 
 from hybridcore._native.entry cimport NIL, Entry, Habit
@@ -43,7 +43,7 @@ cdef enum:
     ENTRIES_A_PIECE = 64
     SETS_A_PIECE = 16
     KINDS_A_PIECE = 8           # most of which nothing is known
-    PRIOR = 30
+    PRIOR = 30                  # entries that the prior counts as,
     SMOOTHING = 16              # entries that the expectation counts as
     LONG_GHOSTS = 16            # ghosts for each entry in a small cache,
     SHORT_GHOSTS = 2            # and at least,
@@ -68,6 +68,11 @@ cdef extern from *:
     """
     #define HC_DEAD_BAND .1
     static const float hc_nothing[33];
+    /* How the hazard of entries used once rises with their age: 2 ** (age / 8), up to 5. */
+    static const float hc_strangers_rise[33] = {
+        1.00f, 1.09f, 1.19f, 1.30f, 1.41f, 1.54f, 1.68f, 1.83f, 2.00f, 2.18f, 2.38f,
+        2.59f, 2.83f, 3.08f, 3.36f, 3.67f, 4.00f, 4.36f, 4.76f, 5.00f, 5.00f, 5.00f,
+        5.00f, 5.00f, 5.00f, 5.00f, 5.00f, 5.00f, 5.00f, 5.00f, 5.00f, 5.00f, 5.00f};
     /* Where the age classes begin, in 64ths of the capacity. */
     static const double hc_starts[34] = {
         0, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768,
@@ -75,6 +80,7 @@ cdef extern from *:
     """
     const double DEAD_BAND "HC_DEAD_BAND"
     const float NOTHING "hc_nothing"[33]
+    const float STRANGERS_RISE "hc_strangers_rise"[33]
     const double STARTS "hc_starts"[34]
 
 
@@ -155,7 +161,9 @@ cdef inline void lessons_turn(Learned* learned, Entry* entries, uint32_t count) 
             lesson.interval = min(lesson.interval + lesson.interval // 2, period_of(knowledge))
             lesson.due = learned.now + lesson.interval
             if knowledge.full:
-                set_capacity(learned, (7 * <uint64_t> knowledge.capacity + 3 * <uint64_t> count) // 10)
+                set_capacity(
+                    learned, (7 * <uint64_t> knowledge.capacity + 3 * <uint64_t> count) // 10
+                )
 
 
 cdef inline bint is_dull(Learned* learned) noexcept nogil:
@@ -350,15 +358,16 @@ cdef inline void learn_expectation(Knowledge* knowledge, uint32_t family) noexce
 
 
 cdef inline float prior_of(uint32_t kind, int age) noexcept nogil:
+    """The hazard of a kind and age before anything is known."""
     cdef int frequency = kind // GAPS
-    cdef int before = 2 * <int> (kind % GAPS) - 2 - age
-    cdef float h
+    cdef int before = 2 * <int> (kind % GAPS) - 2 - age     # ages until as old as it was last time
+    cdef float hazard
     if frequency == 0:
-        return 0.02 * min(<float> 1, <float> (0.2 * pow(2, age / 8.0)))
-    h = 0.15 * (0.4 + 0.2 * (frequency - 1))
+        return 0.004 * STRANGERS_RISE[age]
+    hazard = 0.15 * (0.4 + 0.2 * (frequency - 1))
     if before <= 0:
-        return h
-    return h * (0.06 if before > 4 else 1.0 / (1 << before))
+        return hazard
+    return hazard * (1.0 / (1 << before) if before <= 4 else <float> 0.06)
 
 
 cdef inline bint learn_index(Knowledge* knowledge, uint32_t kind) noexcept nogil:
@@ -375,9 +384,9 @@ cdef inline bint learn_index(Knowledge* knowledge, uint32_t kind) noexcept nogil
     if risk[0] < 0.5 and lesson.lessons and (kind ^ lesson.lessons) & 1:
         return False
     for age in range(AGES):
-        hazards[age] = (hits[age] + SMOOTHING * lesson.expected[family][age] + PRIOR * prior_of(kind, age)) / (
-            risk[age] + SMOOTHING + PRIOR
-        )
+        hazards[age] = (
+            hits[age] + SMOOTHING * lesson.expected[family][age] + PRIOR * prior_of(kind, age)
+        ) / (risk[age] + SMOOTHING + PRIOR)
     solve(hazards, knowledge.worth[kind])
     return True
 

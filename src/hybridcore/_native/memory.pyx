@@ -23,9 +23,10 @@ from hybridcore._native.ghosts cimport WAYS
 from hybridcore._native.invariants cimport check_table
 from hybridcore._native.learned cimport Lesson
 from hybridcore._native.policy cimport (
-    GRADED, LEARNED, RECENCY, Policy, policy_clear, policy_coldest, policy_evicted, policy_free,
-    policy_bytes, policy_frequency, policy_grade, policy_study, policy_hotter, policy_init, policy_learn, policy_refuses, policy_resized,
-    policy_set_frequency, policy_settle, policy_value, policy_victim, policy_worth,
+    LEARNED, Policy, policy_bytes, policy_clear, policy_coldest, policy_evicted, policy_free,
+    policy_frequency, policy_grade, policy_hotter, policy_init, policy_learn, policy_refuses,
+    policy_resized, policy_set_frequency, policy_settle, policy_study, policy_value, policy_victim,
+    policy_worth,
 )
 from hybridcore._native.removals cimport (
     Removal, Removals, removal_at, removals_init, removals_next,

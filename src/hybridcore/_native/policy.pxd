@@ -14,7 +14,8 @@ from hybridcore._native.graded cimport (
     graded_init, graded_moved, graded_remove, graded_touch, graded_value, place,
 )
 from hybridcore._native.learned cimport (
-    AGES, Learned, kind_of, learned_add, learned_evicted, learned_judge, learned_refuses, learned_touch, learned_victim, worth_of,
+    AGES, Learned, kind_of, learned_add, learned_evicted, learned_judge, learned_refuses,
+    learned_touch, learned_victim, worth_of,
 )
 from hybridcore._native.lessons cimport lessons_end, lessons_start, lessons_turn
 from hybridcore._native.recency cimport (
