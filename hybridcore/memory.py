@@ -84,6 +84,14 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
                 raise ConfigurationError(f"{name} is expected to be callable, got {function!r}")
         if getsizeof is None and self._overrides_getsizeof():
             getsizeof = _OwnGetsizeof(self)
+        for name, option, kind in (
+            ("weights", weights, Weights),
+            ("adaptive", adaptive, Adaptive),
+        ):
+            if option is not None and not isinstance(option, kind):
+                raise ConfigurationError(
+                    f"{name} is expected to be {kind.__name__}(...) or None, got {option!r}"
+                )
         if not 0 <= low_water <= 1:
             raise ConfigurationError(f"low_water is expected to be from 0 to 1, got {low_water!r}")
         if weights is None:

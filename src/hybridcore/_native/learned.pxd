@@ -137,6 +137,15 @@ cdef inline void set_capacity(Learned* learned, uint64_t entries) noexcept nogil
     learned.scale = 64 / <float> learned.knowledge.capacity
 
 
+cdef inline void adjust_capacity(
+    Learned* learned, uint32_t count, float share
+) noexcept nogil:
+    """Let the capacity follow what a full cache holds, but not while it is shrunk."""
+    cdef float capacity = learned.knowledge.capacity
+    if count < 4 * capacity:
+        set_capacity(learned, <uint64_t> (capacity + share * (count - capacity) + 0.5))
+
+
 cdef inline void learned_touch(Learned* learned, Entry* entry) noexcept nogil:
     """The entry was used."""
     cdef Habit* habit = &entry.policy.habit
@@ -189,7 +198,7 @@ cdef inline void learned_evicted(Learned* learned, Entry* entry, uint32_t count)
         return
     if not knowledge.full:
         knowledge.full = True
-        set_capacity(learned, count)
+        adjust_capacity(learned, count, 1)
     ghost = ghost_place(&knowledge.ghosts, entry.hash, learned.now)
     if ghost.tag:
         knowledge.deaths[ghost.kind][age_of(learned, ghost.last)] += 1

@@ -30,7 +30,8 @@ from libc.string cimport memcmp, memcpy, memset
 from hybridcore._native.entry cimport NIL, Entry, Habit
 from hybridcore._native.ghosts cimport WAYS, Ghost, ghosts_free, ghosts_init
 from hybridcore._native.learned cimport (
-    AGES, FREQUENCIES, GAPS, KINDS, Knowledge, Learned, Lesson, age_of, set_capacity,
+    AGES, FREQUENCIES, GAPS, KINDS, Knowledge, Learned, Lesson, adjust_capacity, age_of,
+    set_capacity,
 )
 
 cdef enum:
@@ -121,6 +122,8 @@ cdef inline void lessons_turn(Learned* learned, Entry* entries, uint32_t count) 
     """Do one piece of a lesson, if one is due."""
     cdef Knowledge* knowledge = learned.knowledge
     cdef Lesson* lesson = &knowledge.lesson
+    if count == 0:
+        return
     if lesson.part == REST:
         if learned.frozen or <int32_t> (learned.now - lesson.due) < 0:
             return
@@ -161,9 +164,7 @@ cdef inline void lessons_turn(Learned* learned, Entry* entries, uint32_t count) 
             lesson.interval = min(lesson.interval + lesson.interval // 2, period_of(knowledge))
             lesson.due = learned.now + lesson.interval
             if knowledge.full:
-                set_capacity(
-                    learned, (7 * <uint64_t> knowledge.capacity + 3 * <uint64_t> count) // 10
-                )
+                adjust_capacity(learned, count, 0.3)
 
 
 cdef inline bint is_dull(Learned* learned) noexcept nogil:

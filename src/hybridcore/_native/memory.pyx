@@ -375,6 +375,8 @@ cdef class MemoryStore:
         expire(self)
         set_limit(self, bound)
         policy_resized(&self.table.policy, bound if counted and limit is not None else 0)
+        if self.size >= self.study_from and self.limit != NO_LIMIT:
+            policy_study(&self.table.policy, capacity_of(self))
         self.shrinking += 1
         try:
             while self.size > <uint64_t> self.limit and evict_batch(self, BATCH, INT64_MAX):
