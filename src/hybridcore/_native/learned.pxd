@@ -309,6 +309,21 @@ cdef inline uint32_t learned_victim(
     return NIL
 
 
+cdef inline uint32_t least_recently_used(
+    Learned* learned, Entry* entries, uint32_t count, uint32_t spared
+) noexcept nogil:
+    """The oldest of the entries, at most of the first 64, but not ``spared``: LRU where few are."""
+    cdef uint32_t oldest = NIL
+    cdef uint32_t most = 0
+    cdef uint32_t i, age
+    for i in range(min(count, <uint32_t> SAMPLES)):
+        age = learned.now - entries[i].policy.habit.last
+        if i != spared and (oldest == NIL or age > most):
+            oldest = i
+            most = age
+    return oldest
+
+
 cdef inline void learned_judge(
     Learned* learned, Entry* entries, Extra* extras, uint32_t i
 ) noexcept nogil:

@@ -15,7 +15,7 @@ from hybridcore._native.graded cimport (
 )
 from hybridcore._native.learned cimport (
     AGES, Learned, kind_of, learned_add, learned_evicted, learned_judge, learned_refuses,
-    learned_touch, learned_victim, worth_of,
+    learned_touch, learned_victim, least_recently_used, worth_of,
 )
 from hybridcore._native.lessons cimport lessons_end, lessons_start, lessons_turn
 from hybridcore._native.recency cimport (
@@ -26,6 +26,7 @@ cdef enum:
     RECENCY = 0
     GRADED = 1
     LEARNED = 2
+    WORTH_LEARNING = 32     # entries; below, what is learned takes more room than they do
 
 
 cdef struct Policy:
@@ -82,7 +83,10 @@ cdef inline void policy_resized(Policy* policy, uint64_t capacity) noexcept nogi
 
 cdef inline void policy_study(Policy* policy, uint64_t capacity) noexcept nogil:
     """The cache fills up, and will hold about so many entries: begin to learn."""
-    if policy.rule == LEARNED and policy.learned.knowledge == NULL:
+    if (
+        policy.rule == LEARNED and policy.learned.knowledge == NULL
+        and capacity >= WORTH_LEARNING
+    ):
         lessons_start(&policy.learned, capacity)
 
 
@@ -140,8 +144,10 @@ cdef inline uint32_t policy_victim(
         return policy_hotter(policy, entries, i) if i == spared and i != NIL else i
     if count == 0 or (count == 1 and spared == 0):
         return NIL
-    if policy.learned.knowledge == NULL and not lessons_start(&policy.learned, count):
-        return 0 if spared else 1       # memory is out: anything, then
+    if policy.learned.knowledge == NULL and (
+        count < WORTH_LEARNING or not lessons_start(&policy.learned, count)
+    ):
+        return least_recently_used(&policy.learned, entries, count, spared)
     return learned_victim(&policy.learned, entries, extras, count, spared)
 
 
