@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcore.errors import ValueTooLargeError
 from hybridcore.types import EvictionCause
+from tests.orders import Recency
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ class Row:
 
 
 class Model:
-    """The cache in a dict whose order is the eviction order, coldest first.
+    """The cache in a dict, and beside it the order in which its keys are evicted.
 
     It drops expired rows exactly where the cache promises to: before anything that counts, lists
     or evicts entries, and on every write. Causes are told when an operation is complete.
@@ -52,14 +53,24 @@ class Model:
         ttl: float,
         timer: Callable[[], float],
         listener: Callable[[Any, Any, EvictionCause], object],
+        order: Recency | None = None,
+        low_water: float = 1.0,
     ) -> None:
         self.maxsize = maxsize
+        self.order = order or Recency()
+        self.low_water = low_water
+        self.above_low_water = False
+        self.shrinking = 0
         self.getsizeof = getsizeof or (lambda value: 1)
         self.ttl = ttl
         self.timer = timer
         self.listener = listener
         self.rows: dict[Any, Row] = {}
-        self.hits = self.misses = self.insertions = self.updates = 0
+        self.start_counting()
+
+    def start_counting(self) -> None:
+        self.hits = self.misses = self.updates = self.evicted_size = self.rejected = 0
+        self.insertions = len(self.rows)
         self.removals = dict.fromkeys(EvictionCause, 0)
 
     # -- the steps --------------------------------------------------------------------------
@@ -74,22 +85,53 @@ class Model:
     def currsize(self) -> int:
         return sum(row.size for row in self.rows.values())
 
-    def warm(self, key: Any) -> None:
-        self.rows[key] = self.rows.pop(key)
-
     def take(self, key: Any, cause: EvictionCause) -> tuple[Any, Any, EvictionCause]:
+        self.order.remove(key)
         self.removals[cause] += 1
-        return key, self.rows.pop(key).value, cause
+        return self.stored(key), self.rows.pop(key).value, cause
+
+    def stored(self, key: Any) -> Any:
+        """The key that came first of those that are equal."""
+        return next(stored for stored in self.rows if stored == key)
 
     def due(self) -> list[tuple[Any, Any, EvictionCause]]:
         keys = [key for key in self.rows if self.expired(key)]
         return [self.take(key, EvictionCause.EXPIRED) for key in keys]
 
-    def surplus(self) -> list[tuple[Any, Any, EvictionCause]]:
-        taken = []
-        while self.currsize > self.maxsize:
-            taken.append(self.take(next(iter(self.rows)), EvictionCause.SIZE))
+    def evict_one(self, *spared: Any) -> list[tuple[Any, Any, EvictionCause]]:
+        """Evict what is coldest; an empty list when there is nothing but what is spared."""
+        if all(key in spared for key in self.rows):
+            return []
+        key = self.order.victim([*spared])
+        if key in spared:
+            assert self.rows[key].size > self.currsize // len(self.rows), "it was not large"
+        self.evicted_size += self.rows[key].size
+        self.order.evicted(len(self.rows))
+        return [self.take(key, EvictionCause.SIZE)]
+
+    def make_room(self, key: Any) -> list[tuple[Any, Any, EvictionCause]]:
+        """Evict down to the bound, and from there with each write 16 entries on to low water."""
+        taken: list[tuple[Any, Any, EvictionCause]] = []
+        low = self.maxsize if self.maxsize == math.inf else int(self.maxsize * self.low_water)
+        if self.currsize > self.maxsize:
+            self.above_low_water = low < self.maxsize or bool(self.shrinking)
+            while self.currsize > self.maxsize and not self.shrinking:
+                taken += self.evict_one(key)
+        while self.above_low_water and self.currsize > low and len(taken) < 16:
+            more = self.evict_one(key)
+            self.above_low_water = bool(more)
+            taken += more
+        self.above_low_water = self.above_low_water and self.currsize > low
         return taken
+
+    def evict_batch(self, count: float, size: float, to_bound: bool = False) -> int:
+        taken: list[tuple[Any, Any, EvictionCause]] = []
+        before = self.currsize
+        while len(taken) < count and before - self.currsize < size:
+            if not self.rows or (to_bound and self.currsize <= self.maxsize):
+                break
+            taken += self.evict_one()
+        return self.tell(taken)
 
     def tell(self, removals: list[tuple[Any, Any, EvictionCause]]) -> int:
         for key, value, cause in removals:
@@ -103,7 +145,7 @@ class Model:
             self.misses += 1
             raise KeyError(key)
         self.hits += 1
-        self.warm(key)
+        self.order.touch(key)
         return self.rows[key].value
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -139,11 +181,11 @@ class Model:
 
     def coldest(self, n: int) -> list[Any]:
         self.expire()
-        return list(self.rows)[:n]
+        return self.order.coldest()[:n]
 
     def hottest(self, n: int) -> list[Any]:
         self.expire()
-        return list(self.rows)[::-1][:n]
+        return self.order.coldest()[::-1][:n]
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -160,19 +202,24 @@ class Model:
         size = self.getsizeof(value) if size is None else size
         ttl = self.ttl if ttl is None else ttl
         if size > self.maxsize:
+            self.rejected += 1
             raise ValueTooLargeError
         removals = []
         if key in self.rows:
             ended = self.expired(key)
             cause = EvictionCause.EXPIRED if ended else EvictionCause.REPLACED
-            key = next(stored for stored in self.rows if stored == key)  # the first one stays
-            removals.append(self.take(key, cause))
+            removals.append((self.stored(key), self.rows[key].value, cause))
+            self.removals[cause] += 1
             self.insertions += ended
             self.updates += not ended
+            self.order.touch(key)
         else:
             self.insertions += 1
+            self.order.add(key)
         self.rows[key] = Row(value, size, ttl, self.timer() + ttl, cost, importance)
-        self.tell(removals + self.due() + self.surplus())
+        self.order.value(key, size, cost, importance)
+        removals += self.due()
+        self.tell(removals + self.make_room(key))
 
     def setdefault(self, key: Any, default: Any) -> Any:
         try:
@@ -196,8 +243,8 @@ class Model:
         self.expire()
         if not self.rows:
             raise KeyError
-        key = next(iter(self.rows))
-        return key, self.remove(key)
+        key = self.order.victim([])
+        return self.stored(key), self.remove(key)
 
     def remove(self, key: Any) -> Any:
         removal = self.take(key, EvictionCause.EXPLICIT)
@@ -210,7 +257,7 @@ class Model:
     def touch(self, key: Any, ttl: float | None = None) -> bool:
         if not self.fresh(key):
             return False
-        self.warm(key)
+        self.order.touch(key)
         row = self.rows[key]
         row.ttl = row.ttl if ttl is None else ttl
         row.deadline = self.timer() + row.ttl
@@ -219,4 +266,28 @@ class Model:
     def resize(self, maxsize: float) -> None:
         self.expire()
         self.maxsize = maxsize
-        self.tell(self.surplus())
+        self.shrinking += 1
+        while self.currsize > self.maxsize:
+            self.evict_batch(1024, math.inf, to_bound=True)
+        self.shrinking -= 1
+
+    def evict(self, n: int) -> int:
+        self.expire()
+        evicted = 0
+        while evicted < n and self.rows:
+            evicted += self.evict_batch(n - evicted, math.inf)
+        return evicted
+
+    def evict_bytes(self, size: int) -> int:
+        self.expire()
+        before = self.evicted_size
+        while self.evicted_size - before < size and self.rows:
+            self.evict_batch(1024, size - (self.evicted_size - before))
+        return self.evicted_size - before
+
+    def copied(self) -> None:
+        """Go on as a copy: the counters begin anew, and the order is the one of the copy."""
+        self.expire()
+        self.above_low_water = False
+        self.order = self.order.copied()
+        self.start_counting()

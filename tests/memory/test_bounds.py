@@ -9,7 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from hybridcore import Cache, footprint_of
+from hybridcore import Cache, Weights, footprint_of
 from hybridcore.errors import ConfigurationError, ValueTooLargeError
 
 HUGE = 2**63 - 1
@@ -46,7 +46,7 @@ def test_maxsize_that_makes_no_sense(maxsize: Any) -> None:
 
 def test_sizes_by_put(make: Any) -> None:
     """put(size=) goes before getsizeof, and entries of size 0 need no room."""
-    cache = make(10, getsizeof=lambda value: 4)
+    cache = make(10, getsizeof=lambda value: 4, weights=Weights.lru())
     cache.put("a", 1)
     cache.put("b", 2, size=6)
     assert cache.currsize == 10
@@ -61,7 +61,7 @@ def test_sizes_by_put(make: Any) -> None:
 
 def test_mixed_sizes_after_plain_ones(make: Any) -> None:
     """Entries stored before the first size was given count 1 each."""
-    cache = make(10)
+    cache = make(10, weights=Weights.lru())
     cache.update(a=1, b=2, c=3)
     cache.put("d", 4, size=7)
     assert cache.currsize == 10
@@ -126,7 +126,7 @@ def test_sizes_of_other_integer_types(make: Any) -> None:
 
 def test_resize(make: Any) -> None:
     """resize() evicts the coldest entries down to the new bound, and lets more in afterwards."""
-    cache = make(5)
+    cache = make(5, weights=Weights.lru())
     cache.update((i, i) for i in range(5))
     cache[0]
     cache.resize(2)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hybridcore import Cache
+from hybridcore import Cache, Weights
 from hybridcore.errors import ValueTooLargeError
 
 
@@ -33,7 +33,7 @@ def test_defaults_by_keyword(make: Any) -> None:
 
 def test_the_least_recently_used_entry_goes(make: Any) -> None:
     """Reading and writing make an entry recent; testing membership does not."""
-    cache = make(3)
+    cache = make(3, weights=Weights.lru())
     cache.update(a=1, b=2, c=3)
     cache["a"]
     cache.get("b")
@@ -47,7 +47,7 @@ def test_the_least_recently_used_entry_goes(make: Any) -> None:
 
 def test_popitem_takes_the_least_recently_used(make: Any) -> None:
     """popitem() returns entries in eviction order, then raises KeyError naming the class."""
-    cache = make(3)
+    cache = make(3, weights=Weights.lru())
     cache.update(a=1, b=2, c=3)
     cache["a"]
     assert [cache.popitem() for _ in range(3)] == [("b", 2), ("c", 3), ("a", 1)]
@@ -57,7 +57,7 @@ def test_popitem_takes_the_least_recently_used(make: Any) -> None:
 
 def test_sizes_bound_the_total(make: Any) -> None:
     """With getsizeof, the sizes of values add up to at most maxsize."""
-    cache = make(10, getsizeof=len)
+    cache = make(10, getsizeof=len, weights=Weights.lru())
     cache["a"] = "xxxx"
     cache["b"] = "xxxx"
     assert cache.currsize == 8
@@ -149,7 +149,7 @@ def test_init_again_starts_anew(make: Any) -> None:
         cache.__init__(9, ttl="nonsense")
     assert dict(cache) == {"a": 1}
     assert cache.maxsize == 3
-    cache.__init__(2)
+    cache.__init__(2, weights=Weights.lru())
     assert dict(cache) == {}
     cache.update(a=1, b=2, c=3)
     assert list(cache.coldest(9)) == ["b", "c"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hybridcore import Cache
+from hybridcore import Cache, Weights
 from tests.model import ManualClock
 
 if TYPE_CHECKING:
@@ -183,7 +183,10 @@ def test_references_are_counted_right(remove: Any, listening: bool) -> None:
     key, value = Thing(), Thing()
     before = sys.getrefcount(key), sys.getrefcount(value)
     cache: Cache[Any, Any] = Cache(
-        20, timer=ManualClock(5), on_evict=(lambda *removal: None) if listening else None
+        20,
+        timer=ManualClock(5),
+        on_evict=(lambda *removal: None) if listening else None,
+        weights=Weights.lru(),  # so that the last removal takes it
     )
     for operation in OPERATIONS:
         for _ in range(3):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hybridcore import Cache
+from hybridcore import Cache, Weights
 from tests.model import ManualClock
 
 
@@ -68,7 +68,7 @@ ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @ways
 def test_entries_options_and_order(way: Any, make: Any) -> None:
     """A copy has the same entries, with what each was stored with, in the same eviction order."""
-    cache = make(20, len, ttl=100, timer=standstill)
+    cache = make(20, len, ttl=100, timer=standstill, weights=Weights.lru())
     cache["a"] = "aaa"
     cache.put("b", "b", ttl=math.inf, size=5)
     cache.put("c", "cc", ttl=7, cost=2.5, importance=3)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hybridcore import Cache
+from hybridcore import Cache, Weights
 from hybridcore.errors import ConfigurationError
 from tests.model import ManualClock
 
@@ -115,7 +115,7 @@ def test_nothing_sees_an_expired_entry(name: str, make: Any, clock: ManualClock)
 
 def test_touch_renews(make: Any, clock: ManualClock) -> None:
     """touch() starts the ttl again, the entry's own or a new one, and makes it the hottest."""
-    cache = make(10, ttl=10, timer=clock)
+    cache = make(10, ttl=10, timer=clock, weights=Weights.lru())
     cache["a"] = 1
     cache["b"] = 2
     cache.put("c", 3, ttl=math.inf)
