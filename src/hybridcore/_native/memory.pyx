@@ -139,11 +139,11 @@ cdef class MemoryStore:
         self.timer = timer
         self.listener = listener
         self.estimates = estimates
+        policy_free(&self.table.policy)
+        self.table.policy = policy
         if self.table.count:        # a second call starts anew
             self.removals[EXPLICIT] += self.table.count
             release_all(self, former)
-        policy_free(&self.table.policy)
-        self.table.policy = policy
 
     def __dealloc__(self):
         release_all(self, None)
@@ -379,7 +379,9 @@ cdef class MemoryStore:
             policy_study(&self.table.policy, capacity_of(self))
         self.shrinking += 1
         try:
-            while self.size > <uint64_t> self.limit and evict_batch(self, BATCH, INT64_MAX):
+            while self.size > <uint64_t> self.limit and evict_batch(
+                self, BATCH, INT64_MAX, True
+            ):
                 pass
         finally:
             self.shrinking -= 1
@@ -394,7 +396,9 @@ cdef class MemoryStore:
         cdef int64_t some = 1
         expire(self)
         while evicted < wanted and some:
-            some = evict_batch(self, min(wanted - evicted, <int64_t> BATCH), INT64_MAX)
+            some = evict_batch(
+                self, min(wanted - evicted, <int64_t> BATCH), INT64_MAX, False
+            )
             evicted += some
         return evicted
 
@@ -404,7 +408,7 @@ cdef class MemoryStore:
         cdef uint64_t before = self.removed_size[SIZE]
         expire(self)
         while self.removed_size[SIZE] - before < wanted and evict_batch(
-            self, BATCH, <int64_t> (wanted - (self.removed_size[SIZE] - before))
+            self, BATCH, <int64_t> (wanted - (self.removed_size[SIZE] - before)), False
         ):
             pass
         return self.removed_size[SIZE] - before
@@ -597,7 +601,9 @@ cdef uint64_t capacity_of(MemoryStore store) noexcept:
 
 cdef void set_limit(MemoryStore store, int64_t limit) noexcept:
     store.limit = limit
-    store.low_water = NO_LIMIT if limit == NO_LIMIT else <int64_t> (limit * store.low_share)
+    store.low_water = limit
+    if limit != NO_LIMIT and store.low_share < 1:
+        store.low_water = <int64_t> (limit * store.low_share)
     store.study_from = <uint64_t> NO_LIMIT + 1 if limit == NO_LIMIT else <uint64_t> (limit // 8)
 
 
@@ -795,16 +801,30 @@ cdef int expire(MemoryStore store) except -1:
         return 0
     removals_init(&removals)
     wheel_advance(store.table.wheel, store.table.extras, now)
-    take_due(store, NIL, &removals)
+    take_due(store, NIL, NIL, &removals)
     count = removals.count
     release(store, &removals)
     return count
 
 
-cdef void take_due(MemoryStore store, uint32_t most, Removals* removals) noexcept:
+cdef uint32_t take_due(
+    MemoryStore store, uint32_t followed, uint32_t most, Removals* removals
+) noexcept:
+    """Take out what is due; returns where ``followed`` is then, NIL if it was among that."""
+    cdef uint32_t i
     while store.table.wheel.heads[DUE] != NIL and removals.count < most:
-        if not take_out(store, store.table.wheel.heads[DUE], EXPIRED, removals):
+        i = store.table.wheel.heads[DUE]
+        if not take_out(store, i, EXPIRED, removals):
             break
+        followed = follow(store, followed, i)
+    return followed
+
+
+cdef inline uint32_t follow(MemoryStore store, uint32_t followed, uint32_t removed) noexcept:
+    """Where an entry is after another, or itself, was taken out: the last one fills the gap."""
+    if followed == removed:
+        return NIL
+    return removed if followed == store.table.count else followed
 
 
 cdef uint32_t victim(MemoryStore store, uint32_t spared) noexcept:
@@ -826,7 +846,6 @@ cdef bint evict_one(MemoryStore store, uint32_t* spared, Removals* removals) noe
 
     ``spared`` is not evicted, and followed when it is moved.
     """
-    cdef uint32_t last = store.table.count - 1
     cdef int cause = EXPIRED
     cdef uint32_t i = store.table.wheel.heads[DUE] if store.table.wheel != NULL else NIL
     if i == NIL:
@@ -842,10 +861,7 @@ cdef bint evict_one(MemoryStore store, uint32_t* spared, Removals* removals) noe
         policy_evicted(&store.table.policy, store.table.entries, store.table.count, i)
     if not take_out(store, i, cause, removals):
         return False
-    if spared[0] == i:
-        spared[0] = NIL
-    elif spared[0] == last:
-        spared[0] = i
+    spared[0] = follow(store, spared[0], i)
     return True
 
 
@@ -871,11 +887,15 @@ cdef uint32_t make_room(MemoryStore store, uint32_t spared, Removals* removals) 
         while store.size > <uint64_t> store.low_water and removals.count < most:
             if not evict_one(store, &spared, removals):
                 break
-        store.above_low_water = store.size > <uint64_t> store.low_water
+        store.above_low_water = (
+            removals.count >= most and store.size > <uint64_t> store.low_water
+        )
     return spared
 
 
-cdef int64_t evict_batch(MemoryStore store, int64_t most, int64_t size) except -1:
+cdef int64_t evict_batch(
+    MemoryStore store, int64_t most, int64_t size, bint to_bound
+) except -1:
     """Evict until so many entries are gone, so much size, or the bound holds, then let go of them.
 
     Returns how many there were. Other threads have a turn at the end.
@@ -884,10 +904,9 @@ cdef int64_t evict_batch(MemoryStore store, int64_t most, int64_t size) except -
     cdef uint32_t spared = NIL
     cdef uint64_t before = store.size
     cdef int64_t evicted
-    cdef bint shrinking = store.shrinking
     removals_init(&removals)
     while removals.count < most and before - store.size < <uint64_t> size:
-        if shrinking and store.size <= <uint64_t> store.limit:
+        if to_bound and store.size <= <uint64_t> store.limit:
             break
         if not evict_one(store, &spared, &removals):
             break
@@ -995,7 +1014,7 @@ cdef int store_put(
         if store.table.wheel != NULL:
             if now >> TICK_BITS != store.table.wheel.tick:
                 wheel_advance(store.table.wheel, store.table.extras, now)
-            take_due(store, EXPIRE_PER_WRITE, &removals)
+            i = take_due(store, <uint32_t> i, EXPIRE_PER_WRITE, &removals)
     if store.size > <uint64_t> store.limit or store.above_low_water:
         i = make_room(store, <uint32_t> i, &removals)
     if is_new:
