@@ -21,10 +21,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hybridcore import Cache
+from hybridcore import Cache, Weights
 from hybridcore.errors import ValueTooLargeError
 from hybridcore.types import EvictionCause
 from tests.model import ManualClock, Model
+from tests.orders import Grades, Recency, Told
 
 
 class SameHash:
@@ -68,8 +69,19 @@ keys = st.sampled_from(KEYS)
 values = st.integers(0, 9)
 ttls = st.none() | st.sampled_from(TTLS)
 sizes = st.none() | st.integers(0, 12)
-weights = st.sampled_from([0.0, 0.5, 1.0, 8.0])
+factors = st.sampled_from([0.0, 1e-20, 0.5, 1.0, 8.0, 1e30])
 bounds = st.integers(0, 20) | st.just(math.inf)
+orders = st.sampled_from(
+    [
+        None,
+        Weights.lru(),
+        Weights.lfu(),
+        Weights(),
+        Weights(recency=8, frequency=8),
+        Weights(recency=0, frequency=0.3, size=2, cost=0.5, importance=0),
+        Weights(recency=0, frequency=0, size=8),
+    ]
+)
 
 
 CLOCK = ManualClock()
@@ -107,8 +119,16 @@ def outcome(operation: Any, *arguments: Any, **options: Any) -> Any:
 class CacheMachine(RuleBasedStateMachine):
     """Does everything twice: to a cache and to the model of it."""
 
-    @initialize(maxsize=bounds, sized=st.booleans(), ttl=st.sampled_from([math.inf, 3, 10 * YEAR]))
-    def start(self, maxsize: float, sized: bool, ttl: float) -> None:
+    @initialize(
+        maxsize=bounds,
+        sized=st.booleans(),
+        ttl=st.sampled_from([math.inf, 3, 10 * YEAR]),
+        weights=orders,
+        low_water=st.sampled_from([1, 1, 0.5, 0]),
+    )
+    def start(
+        self, maxsize: float, sized: bool, ttl: float, weights: Weights | None, low_water: float
+    ) -> None:
         CLOCK.now = 0
         getsizeof = size_of if sized else None
         self.heard: Counter[Any] = Counter()
@@ -123,8 +143,11 @@ class CacheMachine(RuleBasedStateMachine):
             ttl=None if ttl == math.inf else ttl,
             timer=now,
             on_evict=self.hear,
+            weights=weights,
+            low_water=low_water,
         )
-        self.model = Model(maxsize, getsizeof, ttl, now, self.expect)
+        order = Recency() if weights == Weights.lru() else Grades(weights) if weights else Told()
+        self.model = Model(maxsize, getsizeof, ttl, now, self.expect, order, low_water)
 
     def teardown(self) -> None:
         sys.unraisablehook = self.hook
@@ -134,6 +157,8 @@ class CacheMachine(RuleBasedStateMachine):
     def hear(self, key: Any, value: Any, cause: EvictionCause) -> None:
         self.heard[key, value, cause] += 1
         self.cache.check()
+        if isinstance(self.model.order, Told) and cause is EvictionCause.SIZE:
+            self.model.order.victims.append(key)
         if self.to_do:
             react(self.cache, self.to_do.pop())
 
@@ -167,6 +192,7 @@ class CacheMachine(RuleBasedStateMachine):
         if CLOCK() > -80 * YEAR:
             CLOCK.advance(-seconds)
 
+    @precondition(lambda self: not isinstance(self.model.order, Told))
     @rule(
         action=st.one_of(
             st.just(("raise",)),
@@ -176,6 +202,7 @@ class CacheMachine(RuleBasedStateMachine):
             st.tuples(st.sampled_from(["get", "pop", "touch", "discard"]), keys),
             st.tuples(st.sampled_from(["put", "setdefault"]), keys, values),
             st.tuples(st.just("resize"), bounds),
+            st.tuples(st.sampled_from(["evict", "evict_bytes"]), st.integers(0, 9)),
         )
     )
     def make_the_listener_react(self, action: tuple[Any, ...]) -> None:
@@ -200,7 +227,7 @@ class CacheMachine(RuleBasedStateMachine):
     def set(self, key: Any, value: int) -> None:
         assert outcome(self.cache.__setitem__, key, value) == outcome(self.model.put, key, value)
 
-    @rule(key=keys, value=values, ttl=ttls, size=sizes, cost=weights, importance=weights)
+    @rule(key=keys, value=values, ttl=ttls, size=sizes, cost=factors, importance=factors)
     def put(self, key: Any, value: int, **options: Any) -> None:
         self.both("put", key, value, **options)
 
@@ -223,7 +250,10 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule()
     def popitem(self) -> None:
-        self.both("popitem")
+        popped = outcome(self.cache.popitem)
+        if isinstance(self.model.order, Told) and popped is not KeyError:
+            self.model.order.victims.append(popped[0])
+        assert popped == outcome(self.model.popitem)
 
     @rule(key=keys, ttl=ttls)
     def touch(self, key: Any, ttl: float | None) -> None:
@@ -233,6 +263,14 @@ class CacheMachine(RuleBasedStateMachine):
     def resize(self, maxsize: float) -> None:
         self.both("resize", maxsize)
         assert self.cache.maxsize == self.model.maxsize  # the listener may have resized it too
+
+    @rule(n=st.integers(0, 9))
+    def evict(self, n: int) -> None:
+        self.both("evict", n)
+
+    @rule(size=st.integers(0, 12))
+    def evict_bytes(self, size: int) -> None:
+        self.both("evict_bytes", size)
 
     @rule()
     def expire(self) -> None:
@@ -246,8 +284,14 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(n=st.integers(-1, 20))
     def order(self, n: int) -> None:
-        self.both("coldest", max(n, 0))
-        self.both("hottest", max(n, 0))
+        if isinstance(self.model.order, Told):
+            everything = self.cache.coldest(99)
+            assert Counter(everything) == Counter(self.model.coldest(99))
+            assert self.cache.coldest(n) == everything[: max(n, 0)]
+            assert self.cache.hottest(n) == everything[::-1][: max(n, 0)]
+        else:
+            self.both("coldest", max(n, 0))
+            self.both("hottest", max(n, 0))
 
     @rule()
     def iterate(self) -> None:
@@ -261,10 +305,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule()
     def swap_for_a_copy(self) -> None:
         self.cache = copy.copy(self.cache)
-        self.model.expire()
-        self.model.hits = self.model.misses = self.model.updates = 0
-        self.model.insertions = len(self.model.rows)
-        self.model.removals = dict.fromkeys(EvictionCause, 0)
+        self.model.copied()
 
     @precondition(lambda self: self.cache.options()[4] is not None)
     @rule()
@@ -276,9 +317,11 @@ class CacheMachine(RuleBasedStateMachine):
         twin = kind(*arguments)
         twin.__setstate__((options, rows, *rest))
         loaded = pickle.loads(pickle.dumps(twin))
-        assert loaded.coldest(99) == self.cache.coldest(99)
+        if not isinstance(self.model.order, Told):
+            assert loaded.coldest(99) == self.cache.coldest(99)
         assert loaded.entries() == self.cache.entries()
-        assert loaded.options() == (*self.cache.options()[:4], None, False)
+        before = self.cache.options()
+        assert loaded.options() == (*before[:4], None, *before[5:])
         loaded.check()
 
     # -- after every step -------------------------------------------------------------------
@@ -291,9 +334,11 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.failures == 0
         assert cache.currsize == model.currsize
         removals = model.removals.values()
-        assert cache.counters() == (
-            model.hits, model.misses, model.insertions, model.updates, *removals
+        assert cache.counters()[:-1] == (
+            model.hits, model.misses, model.insertions, model.updates, *removals,
+            model.evicted_size, model.rejected,
         )  # fmt: skip
+        assert not isinstance(model.order, Told) or not model.order.victims
         for key in KEYS:
             assert cache.peek(key, "absent") == model.peek(key, "absent")
             assert (key in cache) == model.fresh(key)
