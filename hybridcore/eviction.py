@@ -82,7 +82,7 @@ class Adaptive:
     def __post_init__(self) -> None:
         _check("learning_rate", self.learning_rate, 0, math.nextafter(1, 0))
         if self.performance_target is not None:
-            _check("performance_target", self.performance_target, 0, 1)
+            _check("performance_target", self.performance_target, 1e-9, 1)
         if self.objective not in get_args(Objective):
             raise ConfigurationError(
                 f"objective is expected to be one of {', '.join(get_args(Objective))}, "

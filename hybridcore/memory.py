@@ -92,7 +92,7 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
                 raise ConfigurationError(
                     f"{name} is expected to be {kind.__name__}(...) or None, got {option!r}"
                 )
-        if not 0 <= low_water <= 1:
+        if not isinstance(low_water, int | float) or not 0 <= low_water <= 1:
             raise ConfigurationError(f"low_water is expected to be from 0 to 1, got {low_water!r}")
         if weights is None:
             weights, adaptive = Weights(), adaptive or Adaptive()

@@ -33,6 +33,7 @@ cdef enum:
     GAPS = 14
     KINDS = 112             # FREQUENCIES * GAPS
     AGES = 33               # half octaves from a 64th of the capacity to 1024 times it
+    A_TURNOVER = 13         # the age class that ends at the capacity
     SAMPLES = 64            # entries drawn to choose victims
     QUEUE = 3               # victims chosen at a time, at least,
     CHOSEN = 16             # and at most
@@ -92,7 +93,6 @@ cdef struct Knowledge:
     uint32_t strangers_ever     # new entries without a ghost
     float strangers         # the same, lately
     float returned          # new entries with a ghost
-    uint64_t readmitted     # the same, ever
     Lesson lesson
     Ghosts ghosts
     Victim queue[24]        # the next to go is the last
@@ -107,6 +107,7 @@ cdef struct Learned:
     float rate              # of forgetting, per lesson
     float target            # share of requests that is good enough; 0: none is
     bint frozen             # no lessons
+    uint64_t readmitted     # new entries with a ghost, ever
     uint32_t hand
 
 
@@ -176,7 +177,7 @@ cdef inline void learned_add(Learned* learned, Entry* entry) noexcept nogil:
         age = age_of(learned, ghost.last)
         knowledge.hits[ghost.kind][age] += 1
         knowledge.returned += 1
-        knowledge.readmitted += 1
+        learned.readmitted += 1
         habit.frequency = ghost.frequency + <uint8_t> (ghost.frequency < 255)
         habit.kind = kind_of(habit.frequency, age)
         ghost.tag = 0
@@ -239,7 +240,7 @@ cdef inline void choose_victims(
     cdef int32_t rank[64]
     cdef uint8_t chosen[17]
     cdef uint32_t stride = <uint32_t> ((<uint64_t> count * GOLDEN) >> 32)
-    cdef uint32_t i = learned.hand if learned.hand < count else 0
+    cdef uint32_t i = learned.hand % count
     cdef uint32_t found = 0
     cdef uint32_t k
     cdef int32_t least, bound

@@ -434,7 +434,8 @@ cdef class MemoryStore:
             self.hits, self.misses, self.insertions, self.updates,
             self.removals[SIZE], self.removals[EXPIRED],
             self.removals[EXPLICIT], self.removals[REPLACED],
-            self.removed_size[SIZE], self.rejections, readmitted(self),
+            self.removed_size[SIZE], self.rejections,
+            self.table.policy.learned.readmitted,
         )
 
     def learned(self):
@@ -583,11 +584,6 @@ cdef inline bint has_ended(MemoryStore store, int64_t i, int64_t now) noexcept:
         store.table.extras != NULL and store.table.extras[i].deadline != 0
         and store.table.extras[i].until <= now
     )
-
-
-cdef uint64_t readmitted(MemoryStore store) noexcept:
-    cdef Policy* policy = &store.table.policy
-    return policy.learned.knowledge.readmitted if policy.learned.knowledge != NULL else 0
 
 
 cdef uint64_t capacity_of(MemoryStore store) noexcept:

@@ -14,7 +14,7 @@ from hybridcore._native.graded cimport (
     graded_init, graded_moved, graded_remove, graded_touch, graded_value, place,
 )
 from hybridcore._native.learned cimport (
-    AGES, Learned, kind_of, learned_add, learned_evicted, learned_judge, learned_refuses,
+    A_TURNOVER, Learned, kind_of, learned_add, learned_evicted, learned_judge, learned_refuses,
     learned_touch, learned_victim, least_recently_used, worth_of,
 )
 from hybridcore._native.lessons cimport lessons_end, lessons_start, lessons_turn
@@ -218,7 +218,7 @@ cdef inline void policy_set_frequency(
     cdef uint8_t known = <uint8_t> max(min(frequency, <uint32_t> 255), <uint32_t> 1)
     if policy.rule == LEARNED and known > 1:
         entries[i].policy.habit.frequency = known
-        entries[i].policy.habit.kind = kind_of(known, AGES - 1)
+        entries[i].policy.habit.kind = kind_of(known, A_TURNOVER)
     elif policy.rule == GRADED and known > 1:
         graded_remove(&policy.graded, entries, i)
         entries[i].policy.links.frequency = known
