@@ -69,11 +69,8 @@ def test_lfu_is_exact_for_small_frequencies(make: Any) -> None:
     random.Random(6).shuffle(used)
     for key in used:
         cache[key]
-    last_use = {key: used.index(key) for key in keys if key[0] > 1}
-    for position, key in enumerate(used):
-        last_use[key] = position
-    by_use = {key: last_use.get(key, keys.index(key) - 1000) for key in keys}
-    expected = sorted(keys, key=lambda key: (key[0], by_use[key]))
+    last_use = {key: position for position, key in enumerate(keys + used)}
+    expected = sorted(keys, key=lambda key: (key[0], last_use[key]))
     assert cache.coldest(100) == expected
     assert cache.hottest(100) == expected[::-1]
     assert [cache.popitem()[0] for _ in keys] == expected

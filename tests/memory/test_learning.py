@@ -197,7 +197,7 @@ def test_worth(make: Any) -> None:
         cache.worth("absent")
     fixed = make(2, weights=Weights())
     fixed["a"] = 1
-    with pytest.raises(TypeError, match="fixed|weights"):
+    with pytest.raises(TypeError, match="this one has weights"):
         fixed.worth("a")
 
 
