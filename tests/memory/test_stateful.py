@@ -70,7 +70,7 @@ values = st.integers(0, 9)
 ttls = st.none() | st.sampled_from(TTLS)
 sizes = st.none() | st.integers(0, 12)
 factors = st.sampled_from([0.0, 1e-20, 0.5, 1.0, 8.0, 1e30])
-bounds = st.integers(0, 20) | st.just(math.inf)
+bounds = st.integers(0, 12) | st.sampled_from([20, math.inf])
 orders = st.sampled_from(
     [
         None,
@@ -230,6 +230,11 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(key=keys, value=values, ttl=ttls, size=sizes, cost=factors, importance=factors)
     def put(self, key: Any, value: int, **options: Any) -> None:
         self.both("put", key, value, **options)
+
+    @rule(several=st.permutations(KEYS), value=values)
+    def fill(self, several: list[Any], value: int) -> None:
+        for key in several[:12]:
+            self.set(key, value)
 
     @rule(key=keys, value=values)
     def setdefault(self, key: Any, value: int) -> None:
