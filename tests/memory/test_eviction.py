@@ -253,6 +253,13 @@ def test_memory_bytes(make: Any) -> None:
     assert ghosts < cache.memory_bytes() - lru.memory_bytes() < ghosts + 100_000
 
 
+def test_tiny_caches_are_small(make: Any) -> None:
+    """A cache of few entries that never evicts remembers nothing."""
+    cache = make(3)
+    replay(cache, range(3))
+    assert cache.memory_bytes() < 1000
+
+
 def test_statistics(make: Any) -> None:
     """What was evicted, how large it was, what was refused and what came back is counted."""
     cache = make(100, adaptive=Adaptive(seed=5))
