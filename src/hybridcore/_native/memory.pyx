@@ -51,7 +51,6 @@ cdef extern from "Python.h":
 cdef enum:
     EXPIRE_PER_WRITE = 64   # due entries that one write removes at most
     EVICT_PER_WRITE = 16    # entries that one write evicts at most on the way to low water
-    STUDY_FROM = 8          # entries; with fewer the policy learns from the first eviction on
     BATCH = 1024            # entries evicted or released before other threads have a turn
     ENTRY_BYTES = 60        # of the table itself, per entry, when sizes are footprints
 
@@ -974,10 +973,7 @@ cdef int store_put(
         i = table_add(&store.table, <PyObject*> key, <PyObject*> value, hash)
         store.insertions += 1
         store.size += size
-        if (
-            store.table.policy.learned.knowledge == NULL and store.size >= store.study_from
-            and store.table.count >= STUDY_FROM
-        ):
+        if store.table.policy.learned.knowledge == NULL and store.size >= store.study_from:
             policy_study(&store.table.policy, capacity_of(store))
     else:
         replaced = removals_next(&removals)

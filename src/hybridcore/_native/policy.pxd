@@ -174,7 +174,7 @@ cdef inline void policy_settle(
     Policy* policy, Entry* entries, Extra* extras, uint32_t count, uint32_t i
 ) noexcept nogil:
     """The entry ``i``, NIL if none, was written and room made for it: time to think."""
-    if policy.rule == LEARNED and policy.learned.knowledge != NULL and count:
+    if policy.rule == LEARNED and policy.learned.knowledge != NULL:
         if i != NIL:
             learned_judge(&policy.learned, entries, extras, i)
         lessons_turn(&policy.learned, entries, count)
