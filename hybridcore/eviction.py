@@ -98,7 +98,7 @@ class Adaptive:
 class Tuning:
     """What a cache has learned and decided, when `Cache.tuning` was called.
 
-    - ``state``: ``fixed`` weights; ``filling``: less than half full; ``learning``; ``on_target``:
+    - ``state``: ``fixed`` weights; ``filling``: less than an eighth full; ``learning``; ``on_target``:
       the performance target is reached; ``suspended``: LRU was better, and decides for some
       lessons; ``frozen`` by the user
     - ``lessons``, ``vetoes``: how often what was counted became what entries are worth, and how

@@ -187,7 +187,11 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         return _Items(self)
 
     def copy(self) -> Self:
-        """Return a cache with the same options, entries and order; it counts anew."""
+        """Return a cache with the same options and entries; it counts, and learns, anew.
+
+        With LRU and LFU the order of eviction is the same, with other weights all scores are as
+        old as the copy.
+        """
         return copy.copy(self)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -5,9 +5,8 @@ table needs no upkeep. Two keys may share a fingerprint, one pair in some ten th
 then credited to the wrong one, which costs a bit of precision and nothing else.
 """
 
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from hybridcore._native.entry cimport NIL
 
@@ -29,16 +28,11 @@ cdef struct Ghosts:
 
 cdef inline bint ghosts_init(Ghosts* ghosts, uint64_t wanted) noexcept nogil:
     """Room for at least so many; False when memory is out."""
-    cdef size_t size
     ghosts.sets = 1
     while <uint64_t> ghosts.sets * WAYS < wanted:
         ghosts.sets *= 2
-    size = <size_t> ghosts.sets * WAYS * sizeof(Ghost)
-    ghosts.places = <Ghost*> PyMem_RawMalloc(size)
-    if ghosts.places == NULL:
-        return False
-    memset(ghosts.places, 0, size)
-    return True
+    ghosts.places = <Ghost*> PyMem_RawCalloc(<size_t> ghosts.sets * WAYS, sizeof(Ghost))
+    return ghosts.places != NULL
 
 
 cdef inline void ghosts_free(Ghosts* ghosts) noexcept nogil:

@@ -80,9 +80,10 @@ cdef struct Lesson:
     uint32_t lessons
     uint32_t vetoes
     bint on_target
+    bint by_recency         # what the last lesson said the entries are worth
 
 
-# All that was counted and learned; a cache has it from the time on that it is a quarter full.
+# All that was counted and learned; a cache has it from the time on that it is an eighth full.
 cdef struct Knowledge:
     float hits[112][33]     # by kind and age: used again
     float deaths[112][33]   # left the ghosts without being used again

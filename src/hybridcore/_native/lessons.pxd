@@ -161,6 +161,7 @@ cdef inline void lessons_turn(Learned* learned, Entry* entries, uint32_t count) 
         if lesson.done >= lesson.looks:
             lesson.part = REST
             lesson.lessons += 1
+            lesson.by_recency = lesson.suspended > 0 and not lesson.on_target
             lesson.interval = min(lesson.interval + lesson.interval // 2, period_of(knowledge))
             lesson.due = learned.now + lesson.interval
             if knowledge.full:
@@ -382,8 +383,8 @@ cdef inline bint learn_index(Knowledge* knowledge, uint32_t kind) noexcept nogil
     if lesson.suspended:
         memcpy(knowledge.worth[kind], lesson.fallback[family], sizeof(lesson.fallback[family]))
         return False
-    if risk[0] < 0.5 and lesson.lessons and (kind ^ lesson.lessons) & 1:
-        return False
+    if risk[0] < 0.5 and lesson.by_recency == 0 and lesson.lessons and (kind ^ lesson.lessons) & 1:
+        return False        # nothing new: every other time is enough
     for age in range(AGES):
         hazards[age] = (
             hits[age] + SMOOTHING * lesson.expected[family][age] + PRIOR * prior_of(kind, age)

@@ -609,9 +609,9 @@ cdef float value_of(MemoryStore store, int64_t size, double cost, double importa
     if size > 1 and store.per_byte:
         value = pow(<double> size, -store.size_exponent)
     if cost != 1:
-        value *= pow(cost, store.cost_exponent)
+        value *= fmin(pow(cost, store.cost_exponent), 1e30)
     if importance != 1:
-        value *= pow(importance, store.importance_exponent)
+        value *= fmin(pow(importance, store.importance_exponent), 1e30)
     return <float> fmax(fmin(value, 1e30), 1e-30)
 
 
