@@ -33,16 +33,35 @@ cdef class MemoryStore:
 
 
 cdef int64_t read_timer(object timer) except? -1
+cdef int store_put_hashed(
+    MemoryStore store, object key, uint32_t hash, object value, int64_t size, int64_t ttl,
+    int64_t stale, double cost, double importance, PyObject* note,
+) except -1
 
 
 cdef inline int lookup(MemoryStore store, PyObject* key, PyObject** value) except -1:
     """1 and the value, borrowed, of a fresh entry; 0 on a miss."""
-    cdef int64_t now = 0
-    cdef int64_t deadline
-    cdef uint32_t hash = mix(object_hash(key))
+    return lookup_hashed(store, key, mix(object_hash(key)), value)
+
+
+cdef inline int lookup_hashed(
+    MemoryStore store, PyObject* key, uint32_t hash, PyObject** value
+) except -1:
+    """`lookup` by who knows the mixed hash of the key."""
+    cdef int64_t now = timer_now(store)
+    return answer(store, table_find(&store.table, key, hash), now, value)
+
+
+cdef inline int64_t timer_now(MemoryStore store) except? -1:
+    """What the user's timer says, 0 where `answer` needs no timer; runs before the search."""
     if unlikely(store.timer is not None) and store.table.wheel != NULL:
-        now = read_timer(store.timer)
-    cdef int64_t i = table_find(&store.table, key, hash)
+        return read_timer(store.timer)
+    return 0
+
+
+cdef inline int answer(MemoryStore store, int64_t i, int64_t now, PyObject** value) noexcept:
+    """Count the lookup that found index ``i``, -1 for none; 1 and the value if it is fresh."""
+    cdef int64_t deadline
     if likely(i >= 0):
         if store.table.extras != NULL:
             deadline = store.table.extras[i].deadline

@@ -938,10 +938,20 @@ cdef int store_put(
     MemoryStore store, object key, object value, int64_t size, int64_t ttl, int64_t stale,
     double cost, double importance, PyObject* note,
 ) except -1:
-    """Insert or replace. All user code runs before the table is changed or after."""
+    """Insert or replace."""
+    cdef uint32_t hash = mix(object_hash(<PyObject*> key))
+    return store_put_hashed(
+        store, key, hash, value, size, ttl, stale, cost, importance, note
+    )
+
+
+cdef int store_put_hashed(
+    MemoryStore store, object key, uint32_t hash, object value, int64_t size, int64_t ttl,
+    int64_t stale, double cost, double importance, PyObject* note,
+) except -1:
+    """`store_put`. All user code runs before the table is changed or after."""
     cdef Removals removals
     cdef Removal* replaced
-    cdef uint32_t hash = mix(object_hash(<PyObject*> key))
     cdef int64_t now = 0
     cdef int64_t i
     cdef bint is_new
