@@ -44,6 +44,32 @@ static inline uint32_t hc_mix(Py_hash_t hash)
     return (uint32_t)(((uint64_t)hash * 0x9E3779B97F4A7C15ull) >> 32);
 }
 
+/* The hash of a tuple, an item at a time, as CPython has computed it since 3.8. */
+#if SIZEOF_SIZE_T > 4
+#define HC_PRIME_1 ((Py_uhash_t)11400714785074694791ULL)
+#define HC_PRIME_2 ((Py_uhash_t)14029467366897019727ULL)
+#define HC_PRIME_5 ((Py_uhash_t)2870177450012600261ULL)
+#define HC_ROTATED(x) ((x << 31) | (x >> 33))
+#else
+#define HC_PRIME_1 ((Py_uhash_t)2654435761UL)
+#define HC_PRIME_2 ((Py_uhash_t)2246822519UL)
+#define HC_PRIME_5 ((Py_uhash_t)374761393UL)
+#define HC_ROTATED(x) ((x << 13) | (x >> 19))
+#endif
+#define HC_TUPLE_START ((Py_hash_t)HC_PRIME_5)
+
+static inline Py_hash_t hc_tuple_hash_add(Py_hash_t state, Py_hash_t item)
+{
+    Py_uhash_t sum = (Py_uhash_t)state + (Py_uhash_t)item * HC_PRIME_2;
+    return (Py_hash_t)(HC_ROTATED(sum) * HC_PRIME_1);
+}
+
+static inline Py_hash_t hc_tuple_hash_end(Py_hash_t state, Py_ssize_t count)
+{
+    Py_uhash_t sum = (Py_uhash_t)state + ((Py_uhash_t)count ^ (HC_PRIME_5 ^ 3527539UL));
+    return sum == (Py_uhash_t)-1 ? 1546275796 : (Py_hash_t)sum;
+}
+
 #define HC_DIFFERENT 0
 #define HC_EQUAL 1
 #define HC_ASK_PYTHON 2
@@ -88,6 +114,12 @@ static inline int hc_equal_scalars(PyObject *a, PyObject *b)
     }
     if (PyLong_CheckExact(a) && hc_long_is_compact(a) && hc_long_is_compact(b))
         return hc_long_value(a) == hc_long_value(b);
+    if (PyFloat_CheckExact(a))
+        return PyFloat_AS_DOUBLE(a) == PyFloat_AS_DOUBLE(b);
+    if (PyBytes_CheckExact(a))
+        return PyBytes_GET_SIZE(a) == PyBytes_GET_SIZE(b)
+               && hc_same_bytes(PyBytes_AS_STRING(a), PyBytes_AS_STRING(b),
+                                (size_t)PyBytes_GET_SIZE(a));
     return HC_ASK_PYTHON;
 }
 
