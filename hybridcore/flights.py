@@ -128,10 +128,10 @@ class Flights:
             if not flight.ended:
                 flight.value, flight.tier, flight.error, flight.lost = value, tier, error, lost
                 flight.ended = True
-            if self._flights.get(flight.key) is flight:
-                del self._flights[flight.key]
             if flight.future is not None and not flight.future.done():
                 flight.future.set_result(None)
+            if self._flights.get(flight.key) is flight:  # last: comparing keys may raise
+                del self._flights[flight.key]
 
     def end_lost(self, flight: Flight) -> None:
         """End a flight that nobody ended: its followers have to lead themselves."""
