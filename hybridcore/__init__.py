@@ -28,6 +28,7 @@ from hybridcore.errors import (
 from hybridcore.eviction import Adaptive, Tuning, Weights
 from hybridcore.memory import Cache
 from hybridcore.types import (
+    CacheInfo,
     EvictionCause,
     Listener,
     Loaded,
@@ -40,6 +41,7 @@ from hybridcore.types import (
 if TYPE_CHECKING:
     from hybridcore.codec import Codec, Codecs
     from hybridcore.config import EntryOptions, Memory
+    from hybridcore.decorators import AsyncCached, Cached, cached, lru_cache
     from hybridcore.disk import Lmdb
     from hybridcore.hybrid import HybridCache
     from hybridcore.origins import CallableOrigin, HttpOrigin, Origin
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AsyncCached": "decorators",
+    "Cached": "decorators",
     "CallableOrigin": "origins",
     "Codec": "codec",
     "Codecs": "codec",
@@ -56,11 +60,16 @@ _LAZY = {
     "Lmdb": "disk",
     "Memory": "config",
     "Origin": "origins",
+    "cached": "decorators",
+    "lru_cache": "decorators",
 }
 
 __all__ = [
     "Adaptive",
+    "AsyncCached",
     "Cache",
+    "CacheInfo",
+    "Cached",
     "CallableOrigin",
     "ClosedError",
     "Codec",
@@ -93,7 +102,9 @@ __all__ = [
     "Validators",
     "ValueTooLargeError",
     "Weights",
+    "cached",
     "footprint_of",
+    "lru_cache",
 ]
 
 

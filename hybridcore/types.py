@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 V = TypeVar("V")
 
@@ -24,6 +24,15 @@ class EvictionCause(str, Enum):
     EXPIRED = "expired"
     EXPLICIT = "explicit"
     REPLACED = "replaced"
+
+
+class CacheInfo(NamedTuple):
+    """What `functools.lru_cache` tells of a decorated function."""
+
+    hits: int
+    misses: int
+    maxsize: int | None
+    currsize: int
 
 
 @dataclass(frozen=True, slots=True)

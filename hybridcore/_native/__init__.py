@@ -3,6 +3,7 @@
 try:
     from hybridcore._native.footprint import footprint_of
     from hybridcore._native.front import Front
+    from hybridcore._native.function import CachedFunction, Raised
     from hybridcore._native.memory import MemoryStore
     from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed, new_struct
 except ModuleNotFoundError as error:
@@ -13,8 +14,10 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "MAX_DEPTH",
+    "CachedFunction",
     "Front",
     "MemoryStore",
+    "Raised",
     "footprint_of",
     "is_plain",
     "is_well_formed",

@@ -1,0 +1,639 @@
+"""A function with a cache: the object that ``lru_cache`` and ``cached`` put in its place."""
+
+import weakref
+from functools import partial
+from types import MethodType
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+from hybridcore._native.call cimport (
+    FEW, PyTuple_GET_SIZE, Py_INCREF, Py_TYPE, Py_XDECREF, is_own_key, lay_out, layout_size,
+    lookup_items, tuple_of,
+)
+from hybridcore._native.memory cimport MemoryStore, lookup_hashed, store_put_hashed
+from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
+from hybridcore._native.table cimport table_find
+
+from hybridcore.errors import ValueTooLargeError
+from hybridcore.types import CacheInfo
+
+cimport cython
+
+cdef extern from "Python.h":
+    ctypedef void* vectorcallfunc
+    ctypedef struct TypeSlots "PyTypeObject":
+        unsigned long tp_flags
+        Py_ssize_t tp_vectorcall_offset
+        void* tp_call
+        void* tp_iternext
+
+    unsigned long Py_TPFLAGS_HAVE_VECTORCALL
+    unsigned long Py_TPFLAGS_METHOD_DESCRIPTOR
+    PyObject* PyExc_StopIteration
+    PyObject* PyExc_RuntimeError
+    void PyType_Modified(TypeSlots* kind) noexcept
+    PyObject* PyVectorcall_Call(PyObject* function, PyObject* args, PyObject* kwargs) except NULL
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf) noexcept
+    PyObject* PyObject_Vectorcall(
+        PyObject* function, PyObject* const* args, size_t nargsf, PyObject* names
+    ) noexcept
+    PyObject* PyObject_CallOneArg(PyObject* function, PyObject* argument) noexcept
+    bint PyTuple_Check(PyObject* o) noexcept
+    bint PyExceptionInstance_Check(PyObject* o) noexcept
+    PyObject* PyDict_GetItemWithError(PyObject* mapping, PyObject* key) except? NULL
+    void PyErr_Fetch(PyObject** kind, PyObject** error, PyObject** traceback) noexcept
+    void PyErr_NormalizeException(
+        PyObject** kind, PyObject** error, PyObject** traceback
+    ) noexcept
+    void PyErr_Restore(PyObject* kind, PyObject* error, PyObject* traceback) noexcept
+    int PyException_SetTraceback(PyObject* error, PyObject* traceback) noexcept
+    void PyErr_SetObject(PyObject* kind, PyObject* value) noexcept
+    void PyErr_SetString(PyObject* kind, const char* text) noexcept
+
+cdef extern from *:
+    """
+    #define hc_tuple_items(tuple) (((PyTupleObject *)(tuple))->ob_item)
+    """
+    PyObject** tuple_items "hc_tuple_items"(PyObject* items) noexcept
+
+cdef object MARK = object()     # between the positional arguments and the keywords of a key
+
+
+@cython.final
+@cython.no_gc_clear     # its members stay usable: whatever cycle it is in has another way to open
+cdef class CachedFunction:
+    """A function that remembers its results; made by `hybridcore.lru_cache` and `hybridcore.cached`.
+
+    Without ``loads`` it behaves as functools does: a miss calls the function and keeps the result.
+    With it, a miss asks ``loads`` first, which knows who else is calling, and what is to be kept.
+    """
+
+    cdef vectorcallfunc entry
+    cdef object function
+    cdef object make_store          # callable without arguments
+    cdef object bound               # maxsize as cache_info() shows it
+    cdef object key_function        # or None
+    cdef object loads               # or None
+    cdef object parameters
+    cdef object instances           # {id: (weak reference, store)}, None: one store for all calls
+    cdef MemoryStore store
+    cdef bint typed
+    cdef bint is_async
+    cdef bint finds_methods         # gives every instance a store when found in a class
+    cdef dict __dict__
+    cdef object __weakref__
+
+    def __cinit__(
+        self, function, make_store, bound, bint typed, key_function, loads, parameters,
+        bint is_async, per_instance, /,
+    ):
+        if not callable(function):
+            raise TypeError("the first argument must be callable")
+        self.function = function
+        self.make_store = make_store
+        self.store = make_store()
+        self.bound = bound
+        self.typed = typed
+        self.key_function = key_function
+        self.loads = loads
+        self.parameters = parameters
+        self.is_async = is_async
+        self.finds_methods = per_instance is None
+        self.instances = {} if per_instance else None
+        if loads is not None:
+            self.entry = <vectorcallfunc> <void*> call_loading
+        elif bound == 0:
+            self.entry = <vectorcallfunc> <void*> call_uncached
+        else:
+            self.entry = <vectorcallfunc> <void*> call_keeping
+
+    def __call__(self, /, *args, **kwargs):
+        return taken(PyVectorcall_Call(<PyObject*> self, <PyObject*> args, <PyObject*> kwargs))
+
+    def __set_name__(self, owner, name, /):
+        if self.finds_methods and self.instances is None:
+            self.instances = {}
+
+    def __get__(self, instance, owner, /):
+        if instance is None:
+            return self
+        if self.loads is None or isinstance(instance, type):
+            return MethodType(self, instance)
+        return self.loads.bind(self, instance)
+
+    # -- the cache ------------------------------------------------------------------------------
+
+    @property
+    def cache(self):
+        """The cache behind the function; of a method with a cache per instance, an unused one."""
+        return self.store
+
+    def cache_of(self, instance, /):
+        """Return the cache of one instance; the common one if there is only that."""
+        return self.store if self.instances is None else store_of(self, instance)
+
+    def cache_info(self):
+        """Return hits, misses, maxsize and currsize as functools does.
+
+        A method with a cache per instance adds up those of the living instances.
+        """
+        return info(self, stores_of(self))
+
+    def info_of(self, instance, /):
+        """Return `cache_info` of one instance."""
+        return info(self, [self.cache_of(instance)])
+
+    def cache_clear(self):
+        """Forget every result and set the counters to zero."""
+        clear(self, stores_of(self))
+
+    def clear_of(self, instance, /):
+        """Forget the results of one instance."""
+        clear(self, [self.cache_of(instance)])
+
+    def cache_parameters(self):
+        """Return what the function was decorated with, as a dict."""
+        return dict(self.parameters)
+
+    def cache_key(self, /, *args, **kwargs):
+        """Return the key under which the result of this call is kept."""
+        return place(self, args, kwargs)[1]
+
+    # -- one call ---------------------------------------------------------------------------------
+
+    def get(self, /, *args, default=None, **kwargs):
+        """Return the result kept of this call, or ``default``; the function is not called.
+
+        Counts a hit or a miss. If it is an error that is kept, raises it.
+        """
+        cdef PyObject* value
+        store, key, hash = place(self, args, kwargs)
+        if not lookup_hashed(<MemoryStore> store, <PyObject*> key, hash, &value):
+            return default
+        found = <object> value
+        if type(found) is Raised:
+            raise (<Raised> found).error.with_traceback(None)
+        return found
+
+    def set(self, value, /, *args, **kwargs):
+        """Keep ``value`` as the result of this call."""
+        store, key, hash = place(self, args, kwargs)
+        if self.loads is None:
+            keep(store, key, hash, value)
+        else:
+            self.loads.set(store, key, hash, value)
+
+    def invalidate(self, /, *args, **kwargs):
+        """Forget the result of this call; return whether there was one.
+
+        What a call under way brings is handed to its callers and not kept.
+        """
+        store, key, hash = place(self, args, kwargs)
+        if self.loads is None:
+            return store.discard(key)
+        return self.loads.invalidate(store, key, hash)
+
+    def refresh(self, /, *args, **kwargs):
+        """Call the function anew, keep its result, and return it.
+
+        Until it is there, other callers get the former one.
+        """
+        store, key, hash = place(self, args, kwargs)
+        if self.loads is None:
+            value = self.function(*args, **kwargs)
+            keep(store, key, hash, value)
+            return value
+        if self.is_async:
+            return self.loads.load_async(self.function, args, kwargs, store, key, hash, True)
+        return self.loads.refresh(self.function, args, kwargs, store, key, hash)
+
+    # -- as other functions -----------------------------------------------------------------------
+
+    def __reduce__(self):
+        return self.__qualname__
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo, /):
+        return self
+
+    def __repr__(self):
+        return f"<cached {self.function!r}>"
+
+
+# -- calling ------------------------------------------------------------------------------------
+
+# The decorated function is called where its error leaves as it came, without a line of ours in its
+# traceback: NULL is returned by hand, and passed on by functions that are called as if they never
+# raised anything.
+
+ctypedef PyObject* (*passed_on)(
+    CachedFunction self, PyObject* key, uint32_t hash, PyObject* const* args, size_t nargsf,
+    PyObject* names,
+) noexcept
+
+
+cdef PyObject* call_uncached(
+    CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
+) except NULL:
+    self.store.misses += 1
+    return PyObject_Vectorcall(<PyObject*> self.function, args, nargsf, names)
+
+
+cdef PyObject* call_keeping(
+    CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
+) except NULL:
+    """A call as functools has it: concurrent ones are not told of each other."""
+    cdef PyObject* store = <PyObject*> self.store       # as long as self
+    cdef PyObject* key = NULL
+    cdef PyObject* value = NULL
+    cdef uint32_t hash = 0
+    if likely(look_up(
+        self, <MemoryStore> store, args, PyVectorcall_NARGS(nargsf), names, &key, &hash, &value
+    )):
+        return value
+    return (<passed_on> <void*> call_and_keep)(self, key, hash, args, nargsf, names)
+
+
+cdef PyObject* call_and_keep(
+    CachedFunction self, PyObject* new_key, uint32_t hash, PyObject* const* args, size_t nargsf,
+    PyObject* names,
+) except NULL:
+    key = taken(new_key)
+    cdef PyObject* value = PyObject_Vectorcall(<PyObject*> self.function, args, nargsf, names)
+    if value == NULL:
+        return NULL
+    result = taken(value)
+    keep_first(self, key, hash, result)
+    return given(result)
+
+
+cdef PyObject* call_loading(
+    CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
+) except NULL:
+    """A call whose miss asks the loads."""
+    cdef Py_ssize_t count = PyVectorcall_NARGS(nargsf)
+    cdef PyObject* new_key = NULL
+    cdef PyObject* value = NULL
+    cdef uint32_t hash = 0
+    cdef Py_ssize_t first = 0
+    cdef MemoryStore store = self.store
+    cdef bint found
+    if self.instances is not None and count > 0:
+        store = store_of(self, <object> args[0])
+        first = 1
+    if likely(self.key_function is None):
+        found = look_up(self, store, args + first, count - first, names, &new_key, &hash, &value)
+    else:
+        new_key = PyObject_Vectorcall(<PyObject*> self.key_function, args, nargsf, names)
+        if new_key == NULL:
+            return NULL
+        found = look_up_key(store, new_key, &hash, &value)
+    if likely(found):
+        if self.is_async:
+            return given(answered(taken(value)))
+        if unlikely(Py_TYPE(value) == <PyObject*> Raised):
+            raise_again(taken(value))
+            return NULL
+        return value
+    key = taken(new_key)
+    if self.is_async:
+        return given(self.loads.load_async(
+            self.function, positional(args, count), keywords(args, count, names), store, key, hash,
+            False,
+        ))
+    load = self.loads.begin(store, key, hash, False)
+    if type(load) is tuple:         # another caller has brought it
+        return given((<tuple> load)[0])
+    value = PyObject_Vectorcall(<PyObject*> self.function, args, nargsf, names)
+    if value == NULL:
+        fail(self, load)
+        return NULL
+    result = taken(value)
+    if load is not None:
+        self.loads.landed(load, result)
+    return given(result)
+
+
+cdef inline object taken(PyObject* owned):
+    """An owned reference as an object."""
+    found = <object> owned
+    Py_XDECREF(owned)
+    return found
+
+
+cdef inline PyObject* given(object found) noexcept:
+    """A new reference for the caller."""
+    Py_INCREF(<PyObject*> found)
+    return <PyObject*> found
+
+
+cdef inline int look_up(
+    CachedFunction self, MemoryStore store, PyObject* const* args, Py_ssize_t count,
+    PyObject* names, PyObject** key, uint32_t* hash, PyObject** value,
+) except -1:
+    """1 and a new reference to the value, or 0 and one to the key."""
+    if is_own_key(args, count, names, self.typed):
+        hash[0] = mix(object_hash(args[0]))
+        if likely(lookup_hashed(store, args[0], hash[0], value)):
+            Py_INCREF(value[0])
+            return 1
+        Py_INCREF(args[0])
+        key[0] = args[0]
+        return 0
+    return look_up_items(self, store, args, count, names, key, hash, value)
+
+
+cdef int look_up_items(
+    CachedFunction self, MemoryStore store, PyObject* const* args, Py_ssize_t count,
+    PyObject* names, PyObject** key, uint32_t* hash, PyObject** value,
+) except -1:
+    """`look_up` where the key is a tuple, which a hit seldom needs to make."""
+    cdef PyObject* few[FEW]
+    cdef PyObject** items = few
+    cdef PyObject* new_key = NULL
+    cdef Py_ssize_t named = PyTuple_GET_SIZE(names) if names != NULL else 0
+    cdef Py_ssize_t n = layout_size(count, named, self.typed)
+    cdef bint found
+    if named == 0 and not self.typed:
+        items = <PyObject**> args
+    elif n <= FEW:
+        lay_out(few, args, count, names, named, self.typed, <PyObject*> MARK)
+    else:
+        new_key = key_tuple(args, count, names, named, self.typed)
+        items = tuple_items(new_key)
+    try:
+        found = lookup_items(store, items, n, &new_key, hash, value)
+        if found:
+            Py_INCREF(value[0])
+        elif new_key == NULL:
+            new_key = tuple_of(items, n)
+    except:
+        Py_XDECREF(new_key)
+        raise
+    if found:
+        Py_XDECREF(new_key)
+    else:
+        key[0] = new_key
+    return found
+
+
+cdef int look_up_key(
+    MemoryStore store, PyObject* key, uint32_t* hash, PyObject** value
+) except -1:
+    """`look_up` of a ready key, whose reference is taken unless it is a miss."""
+    cdef bint found = False
+    try:
+        hash[0] = mix(object_hash(key))
+        found = lookup_hashed(store, key, hash[0], value)
+    except:
+        Py_XDECREF(key)
+        raise
+    if found:
+        Py_INCREF(value[0])
+        Py_XDECREF(key)
+    return found
+
+
+cdef PyObject* key_tuple(
+    PyObject* const* args, Py_ssize_t count, PyObject* names, Py_ssize_t named, bint typed
+) except NULL:
+    """The key of any call but that of one str or int."""
+    cdef Py_ssize_t n = layout_size(count, named, typed)
+    cdef PyObject** items = <PyObject**> PyMem_Malloc(max(n, 1) * sizeof(PyObject*))
+    if items == NULL:
+        raise MemoryError()
+    try:
+        lay_out(items, args, count, names, named, typed, <PyObject*> MARK)
+        return tuple_of(items, n)
+    finally:
+        PyMem_Free(items)
+
+
+cdef tuple place(CachedFunction self, tuple args, dict kwargs):
+    """The store of a call, its key and the mixed hash of that."""
+    cdef MemoryStore store = self.store
+    cdef tuple names = tuple(kwargs)
+    cdef tuple rest = args
+    cdef tuple values
+    cdef PyObject** items
+    cdef PyObject* c_names = <PyObject*> names if names else NULL
+    if self.instances is not None and args:
+        store = store_of(self, args[0])
+        rest = args[1:]
+    if self.key_function is not None:
+        key = self.key_function(*args, **kwargs)
+    else:
+        values = rest + tuple(kwargs.values())
+        items = tuple_items(<PyObject*> values)
+        if is_own_key(items, len(rest), c_names, self.typed):
+            key = values[0]
+        else:
+            key = taken(key_tuple(items, len(rest), c_names, len(names), self.typed))
+    return store, key, mix(object_hash(<PyObject*> key))
+
+
+cdef object info(CachedFunction self, list stores):
+    cdef uint64_t hits = 0
+    cdef uint64_t misses = 0
+    cdef uint64_t size = 0
+    cdef MemoryStore store
+    for store in stores:
+        store.expire()
+        hits += store.hits
+        misses += store.misses
+        size += store.size
+    return CacheInfo(hits, misses, self.bound, size)
+
+
+cdef int clear(CachedFunction self, list stores) except -1:
+    cdef MemoryStore store
+    if self.loads is not None:
+        self.loads.forget()
+    for store in stores:
+        store.hits = 0
+        store.misses = 0
+        store.clear()
+    return 0
+
+
+cdef list stores_of(CachedFunction self):
+    """Every store of the function."""
+    if self.instances is None:
+        return [self.store]
+    return [store for _, store in list(self.instances.values())]
+
+
+cdef tuple positional(PyObject* const* args, Py_ssize_t count):
+    return taken(tuple_of(<PyObject**> args, count))
+
+
+cdef dict keywords(PyObject* const* args, Py_ssize_t count, PyObject* names):
+    cdef dict found = {}
+    cdef Py_ssize_t i
+    if names != NULL:
+        for i in range(PyTuple_GET_SIZE(names)):
+            found[(<tuple> names)[i]] = <object> args[count + i]
+    return found
+
+
+cdef MemoryStore store_of(CachedFunction self, object instance):
+    """The store of one instance, which goes when the instance goes."""
+    cdef object address = <size_t> <PyObject*> instance
+    cdef PyObject* found = PyDict_GetItemWithError(
+        <PyObject*> self.instances, <PyObject*> address
+    )
+    if likely(found != NULL):
+        return <MemoryStore> (<tuple> found)[1]
+    try:
+        reference = weakref.ref(instance, partial(self.instances.pop, address))
+    except TypeError:
+        raise TypeError(
+            f"{type(instance).__name__} objects cannot be weakly referenced, so they cannot each "
+            'have a cache. Add "__weakref__" to __slots__, or decorate with per_instance=False.'
+        ) from None
+    return self.instances.setdefault(address, (reference, self.make_store()))[1]
+
+
+# -- keeping ------------------------------------------------------------------------------------
+
+cdef int keep(MemoryStore store, object key, uint32_t hash, object value) except -1:
+    try:
+        store_put_hashed(store, key, hash, value, 1, 0, 0, 1.0, 1.0, NULL)
+    except ValueTooLargeError:      # maxsize is 0
+        pass
+    return 0
+
+
+cdef int keep_first(CachedFunction self, object key, uint32_t hash, object value) except -1:
+    """Keep the result, unless a bounded cache has got one of this key meanwhile."""
+    if self.bound is None or table_find(&self.store.table, <PyObject*> key, hash) < 0:
+        keep(self.store, key, hash, value)
+    return 0
+
+
+cdef int fail(CachedFunction self, object load) except -1:
+    """Tell the loads what the function raised, and leave it raised."""
+    cdef PyObject* kind
+    cdef PyObject* error
+    cdef PyObject* traceback
+    if load is None:
+        return 0
+    PyErr_Fetch(&kind, &error, &traceback)
+    PyErr_NormalizeException(&kind, &error, &traceback)
+    if traceback != NULL:
+        PyException_SetTraceback(error, traceback)
+    try:
+        self.loads.failed(load, <object> error)
+    except:
+        Py_XDECREF(kind)
+        Py_XDECREF(error)
+        Py_XDECREF(traceback)
+        raise
+    PyErr_Restore(kind, error, traceback)
+    return 0
+
+
+@cython.final
+cdef class Raised:
+    """Kept in the place of a result: the error that the function raised."""
+
+    cdef readonly object error
+
+    def __init__(self, error, /):
+        self.error = error
+
+
+cdef void raise_again(object raised) noexcept:
+    """Raise the error, without what former callers have left in its traceback."""
+    error = (<Raised> raised).error
+    PyException_SetTraceback(<PyObject*> error, <PyObject*> None)
+    PyErr_SetObject(Py_TYPE(<PyObject*> error), <PyObject*> error)
+
+
+# -- coroutines ---------------------------------------------------------------------------------
+
+cdef object ENDED = object()
+
+
+@cython.final
+@cython.freelist(16)
+cdef class Answered:
+    """The coroutine of a hit: it ends at once, with the value."""
+
+    cdef object value       # ENDED when it was awaited
+
+    def __await__(self):
+        return self
+
+    def __next__(self):
+        finish(self)        # the slot itself is `next_answered`
+
+    def send(self, value, /):
+        """End with the value."""
+        finish(self)
+
+    def throw(self, kind, value=None, traceback=None, /):
+        """Raise what is thrown in."""
+        self.value = ENDED
+        error = value if value is not None else kind
+        if isinstance(error, type):
+            error = error()
+        raise error if traceback is None else error.with_traceback(traceback)
+
+    def close(self):
+        """End without the value."""
+        self.value = ENDED
+
+
+cdef inline Answered answered(object value):
+    cdef Answered coroutine = Answered.__new__(Answered)
+    coroutine.value = value
+    return coroutine
+
+
+cdef int finish(Answered self) except -1:
+    next_answered(self)
+    return -1
+
+
+cdef PyObject* next_answered(Answered self) noexcept:
+    """Raise StopIteration with the value, without making one where the interpreter makes none."""
+    cdef PyObject* error
+    value = self.value
+    self.value = ENDED
+    if unlikely(type(value) is Raised):
+        raise_again(value)
+    elif unlikely(value is ENDED):
+        PyErr_SetString(PyExc_RuntimeError, b"cannot reuse already awaited coroutine")
+    elif PyTuple_Check(<PyObject*> value) or PyExceptionInstance_Check(<PyObject*> value):
+        error = PyObject_CallOneArg(PyExc_StopIteration, <PyObject*> value)
+        if error != NULL:
+            PyErr_SetObject(PyExc_StopIteration, error)
+            Py_XDECREF(error)
+    else:
+        PyErr_SetObject(PyExc_StopIteration, <PyObject*> value)
+    return NULL
+
+
+cdef int install_slots() except -1:
+    """Set what Cython has no syntax for."""
+    cdef TypeSlots* function = <TypeSlots*> <PyObject*> CachedFunction
+    cdef TypeSlots* coroutine = <TypeSlots*> <PyObject*> Answered
+    cdef CachedFunction one = CachedFunction(
+        len, partial(MemoryStore, None, None, None, None, None, False), None, False, None, None,
+        None, False, False,
+    )
+    function.tp_vectorcall_offset = <char*> &one.entry - <char*> <PyObject*> one
+    function.tp_call = <void*> PyVectorcall_Call
+    function.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
+    coroutine.tp_iternext = <void*> next_answered
+    PyType_Modified(function)
+    PyType_Modified(coroutine)
+    return 0
+
+
+install_slots()
