@@ -67,12 +67,16 @@ class Writers:
 
 
 class Flights:
-    """The loads under way, and the locks under which entries are changed, one of 64 by key."""
+    """The loads under way, and the locks under which entries are changed, chosen by key.
 
-    def __init__(self) -> None:
+    ``locks`` divides 64. With several, destructors that run under one and ask for another may
+    wait for each other.
+    """
+
+    def __init__(self, locks: int = 64) -> None:
         self._flights: dict[Any, Flight] = {}
         # Re-entrant: listeners, destructors and the garbage collector may come back.
-        self._locks = [RLock() for _ in range(64)]
+        self._locks = [RLock() for _ in range(locks)] * (64 // locks)
         self._waiting = RLock()
         self._writers: dict[Any, Writers] = {}
 

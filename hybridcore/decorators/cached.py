@@ -142,7 +142,7 @@ class _Options:
             self.ttl if callable(self.ttl) else None,
             self.error_ttl,
             self.condition,
-            None if self.getsizeof is None else 1,
+            self.getsizeof,
             self.single_flight,
         )
         bound = self.make_cache().maxsize

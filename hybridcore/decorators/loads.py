@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from hybridcore._native import CachedFunction, MemoryStore
     from hybridcore.units import Duration
 
-_flights = Flights()  # of all functions, so that one that waits for another is known
+_flights = Flights(locks=1)  # of all functions, so that one that waits for another is known
 
 
 def _start_anew() -> None:
     global _flights
-    _flights = Flights()
+    _flights = Flights(locks=1)
 
 
 if hasattr(os, "register_at_fork"):  # the threads that lead, or hold a lock, are not in the child
@@ -83,13 +83,13 @@ class Loads:
         ttl: Callable[[Any], Duration | None] | None,
         error_ttl: Duration | Callable[[Exception], Duration | None] | None,
         condition: Callable[[Any], object] | None,
-        error_size: int | None,
+        getsizeof: Callable[[Any], int] | None,
         single_flight: bool,
     ) -> None:
         self._ttl = ttl
         self._error_ttl = error_ttl
         self._condition = condition
-        self._error_size = error_size
+        self._getsizeof = getsizeof
         self._single_flight = single_flight
         self._era = object()  # what began in a former one is not kept
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -146,7 +146,7 @@ class Loads:
             load.traceback = error.__traceback__
             ttl = self._error_ttl(error) if callable(self._error_ttl) else self._error_ttl
             if ttl is not None:
-                self._keep(load, Raised(error), ttl, self._error_size)
+                self._keep(load, Raised(error), ttl)
             _flights.end(load, error=error)
         except Exception as own:
             _flights.end(load, error=own)
@@ -272,9 +272,10 @@ class Loads:
         with _flights.lock(call):
             _flights.supersede(call)
 
-    def _keep(
-        self, load: _Load, value: Any, ttl: Duration | None, size: int | None = None
-    ) -> None:
+    def _keep(self, load: _Load, value: Any, ttl: Duration | None) -> None:
+        size = None  # or measured here, as no lock is to be held meanwhile
+        if self._getsizeof is not None:
+            size = 1 if isinstance(value, Raised) else self._getsizeof(value)
         call = load.key
         with _flights.lock(call):
             if call.era is self._era and (not self._single_flight or _flights.holds(load)):

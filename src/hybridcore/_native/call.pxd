@@ -54,7 +54,8 @@ cdef inline bint is_own_key(
 ) noexcept:
     """Whether the only argument is the key itself."""
     return (
-        likely(count == 1) and likely(names == NULL) and not typed
+        likely(count == 1) and not typed
+        and (likely(names == NULL) or PyTuple_GET_SIZE(names) == 0)
         and (PyUnicode_CheckExact(args[0]) or PyLong_CheckExact(args[0]))
     )
 

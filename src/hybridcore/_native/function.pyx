@@ -102,19 +102,17 @@ cdef class CachedFunction:
         self.is_async = is_async
         self.finds_methods = per_instance is None
         self.instances = {} if per_instance else None
-        if loads is not None:
-            self.entry = <vectorcallfunc> <void*> call_loading
-        elif bound == 0:
-            self.entry = <vectorcallfunc> <void*> call_uncached
-        else:
-            self.entry = <vectorcallfunc> <void*> call_keeping
+        choose_entry(self)
 
     def __call__(self, /, *args, **kwargs):
         return taken(PyVectorcall_Call(<PyObject*> self, <PyObject*> args, <PyObject*> kwargs))
 
     def __set_name__(self, owner, name, /):
         if self.finds_methods and self.instances is None:
-            self.instances = {}
+            # A function that was made elsewhere is only called by another name here.
+            if getattr(self, "__qualname__", "").rpartition(".")[0] == owner.__qualname__:
+                self.instances = {}
+                choose_entry(self)
 
     def __get__(self, instance, owner, /):
         if instance is None:
@@ -231,9 +229,20 @@ cdef class CachedFunction:
 # raised anything.
 
 ctypedef PyObject* (*passed_on)(
-    CachedFunction self, PyObject* key, uint32_t hash, PyObject* const* args, size_t nargsf,
-    PyObject* names,
+    CachedFunction self, PyObject* store, PyObject* new_key, uint32_t hash,
+    PyObject* const* args, size_t nargsf, PyObject* names,
 ) noexcept
+
+
+cdef void choose_entry(CachedFunction self) noexcept:
+    if self.loads is None:
+        self.entry = <vectorcallfunc> (
+            <void*> call_uncached if self.bound == 0 else <void*> call_keeping
+        )
+    elif self.is_async or self.key_function is not None or self.instances is not None:
+        self.entry = <vectorcallfunc> <void*> call_variously
+    else:
+        self.entry = <vectorcallfunc> <void*> call_loading
 
 
 cdef PyObject* call_uncached(
@@ -255,19 +264,21 @@ cdef PyObject* call_keeping(
         self, <MemoryStore> store, args, PyVectorcall_NARGS(nargsf), names, &key, &hash, &value
     )):
         return value
-    return (<passed_on> <void*> call_and_keep)(self, key, hash, args, nargsf, names)
+    return (<passed_on> <void*> call_and_keep)(self, store, key, hash, args, nargsf, names)
 
 
 cdef PyObject* call_and_keep(
-    CachedFunction self, PyObject* new_key, uint32_t hash, PyObject* const* args, size_t nargsf,
-    PyObject* names,
+    CachedFunction self, PyObject* store, PyObject* new_key, uint32_t hash,
+    PyObject* const* args, size_t nargsf, PyObject* names,
 ) except NULL:
     key = taken(new_key)
     cdef PyObject* value = PyObject_Vectorcall(<PyObject*> self.function, args, nargsf, names)
     if value == NULL:
         return NULL
     result = taken(value)
-    keep_first(self, key, hash, result)
+    # An entry that a bounded cache has got of this key meanwhile stays.
+    if self.bound is None or table_find(&self.store.table, <PyObject*> key, hash) < 0:
+        keep(self.store, key, hash, result)
     return given(result)
 
 
@@ -275,8 +286,41 @@ cdef PyObject* call_loading(
     CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
 ) except NULL:
     """A call whose miss asks the loads."""
+    cdef PyObject* store = <PyObject*> self.store       # as long as self
+    cdef PyObject* key = NULL
+    cdef PyObject* value = NULL
+    cdef uint32_t hash = 0
+    if likely(look_up(
+        self, <MemoryStore> store, args, PyVectorcall_NARGS(nargsf), names, &key, &hash, &value
+    )):
+        return value if likely(Py_TYPE(value) != <PyObject*> Raised) else raise_again(value)
+    return (<passed_on> <void*> call_and_load)(self, store, key, hash, args, nargsf, names)
+
+
+cdef PyObject* call_and_load(
+    CachedFunction self, PyObject* store, PyObject* new_key, uint32_t hash,
+    PyObject* const* args, size_t nargsf, PyObject* names,
+) except NULL:
+    key = taken(new_key)
+    load = self.loads.begin(<MemoryStore> store, key, hash, False)
+    if type(load) is tuple:         # another caller has brought it
+        return given((<tuple> load)[0])
+    cdef PyObject* value = PyObject_Vectorcall(<PyObject*> self.function, args, nargsf, names)
+    if value == NULL:
+        fail(self, load)
+        return NULL
+    result = taken(value)
+    if load is not None:
+        self.loads.landed(load, result)
+    return given(result)
+
+
+cdef PyObject* call_variously(
+    CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
+) except NULL:
+    """`call_loading` of methods, of coroutine functions and with a key function."""
     cdef Py_ssize_t count = PyVectorcall_NARGS(nargsf)
-    cdef PyObject* new_key = NULL
+    cdef PyObject* key = NULL
     cdef PyObject* value = NULL
     cdef uint32_t hash = 0
     cdef Py_ssize_t first = 0
@@ -285,37 +329,25 @@ cdef PyObject* call_loading(
     if self.instances is not None and count > 0:
         store = store_of(self, <object> args[0])
         first = 1
-    if likely(self.key_function is None):
-        found = look_up(self, store, args + first, count - first, names, &new_key, &hash, &value)
+    if self.key_function is None:
+        found = look_up(self, store, args + first, count - first, names, &key, &hash, &value)
     else:
-        new_key = PyObject_Vectorcall(<PyObject*> self.key_function, args, nargsf, names)
-        if new_key == NULL:
+        key = PyObject_Vectorcall(<PyObject*> self.key_function, args, nargsf, names)
+        if key == NULL:
             return NULL
-        found = look_up_key(store, new_key, &hash, &value)
-    if likely(found):
+        found = look_up_key(store, key, &hash, &value)
+    if found:
         if self.is_async:
             return given(answered(taken(value)))
-        if unlikely(Py_TYPE(value) == <PyObject*> Raised):
-            raise_again(taken(value))
-            return NULL
-        return value
-    key = taken(new_key)
+        return value if likely(Py_TYPE(value) != <PyObject*> Raised) else raise_again(value)
     if self.is_async:
         return given(self.loads.load_async(
-            self.function, positional(args, count), keywords(args, count, names), store, key, hash,
-            False,
+            self.function, positional(args, count), keywords(args, count, names), store,
+            taken(key), hash, False,
         ))
-    load = self.loads.begin(store, key, hash, False)
-    if type(load) is tuple:         # another caller has brought it
-        return given((<tuple> load)[0])
-    value = PyObject_Vectorcall(<PyObject*> self.function, args, nargsf, names)
-    if value == NULL:
-        fail(self, load)
-        return NULL
-    result = taken(value)
-    if load is not None:
-        self.loads.landed(load, result)
-    return given(result)
+    return (<passed_on> <void*> call_and_load)(
+        self, <PyObject*> store, key, hash, args, nargsf, names
+    )
 
 
 cdef inline object taken(PyObject* owned):
@@ -508,13 +540,6 @@ cdef int keep(MemoryStore store, object key, uint32_t hash, object value) except
     return 0
 
 
-cdef int keep_first(CachedFunction self, object key, uint32_t hash, object value) except -1:
-    """Keep the result, unless a bounded cache has got one of this key meanwhile."""
-    if self.bound is None or table_find(&self.store.table, <PyObject*> key, hash) < 0:
-        keep(self.store, key, hash, value)
-    return 0
-
-
 cdef int fail(CachedFunction self, object load) except -1:
     """Tell the loads what the function raised, and leave it raised."""
     cdef PyObject* kind
@@ -547,11 +572,13 @@ cdef class Raised:
         self.error = error
 
 
-cdef void raise_again(object raised) noexcept:
-    """Raise the error, without what former callers have left in its traceback."""
+cdef PyObject* raise_again(PyObject* raised) noexcept:
+    """Raise the error without what former callers have left in its traceback; takes ``raised``."""
     error = (<Raised> raised).error
     PyException_SetTraceback(<PyObject*> error, <PyObject*> None)
     PyErr_SetObject(Py_TYPE(<PyObject*> error), <PyObject*> error)
+    Py_XDECREF(raised)
+    return NULL
 
 
 # -- coroutines ---------------------------------------------------------------------------------
@@ -606,7 +633,7 @@ cdef PyObject* next_answered(Answered self) noexcept:
     value = self.value
     self.value = ENDED
     if unlikely(type(value) is Raised):
-        raise_again(value)
+        raise_again(given(value))
     elif unlikely(value is ENDED):
         PyErr_SetString(PyExc_RuntimeError, b"cannot reuse already awaited coroutine")
     elif PyTuple_Check(<PyObject*> value) or PyExceptionInstance_Check(<PyObject*> value):
