@@ -25,7 +25,7 @@ class _Key(tuple[Any, ...]):
             self._hash = found = tuple.__hash__(self)
             return found
 
-    def __add__(self, other: Iterable[Any]) -> _Key:  # type: ignore[override]  # a key stays one
+    def __add__(self, other: Iterable[Any]) -> _Key:
         return _Key(tuple.__add__(self, tuple(other)))
 
     def __radd__(self, other: Iterable[Any]) -> _Key:

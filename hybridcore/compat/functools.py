@@ -11,24 +11,48 @@
 from __future__ import annotations
 
 import functools as _functools
-from functools import *  # noqa: F403  # the whole module, whatever this Python has in it
-from functools import cached_property  # as it is: a hit is a look into the instance's __dict__
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import (  # cached_property, too: its hit is a look into the instance's __dict__
+    WRAPPER_ASSIGNMENTS,
+    WRAPPER_UPDATES,
+    cached_property,
+    cmp_to_key,
+    partial,
+    partialmethod,
+    reduce,
+    singledispatch,
+    singledispatchmethod,
+    total_ordering,
+    update_wrapper,
+    wraps,
+)
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from hybridcore.decorators import lru_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from typing_extensions import ParamSpec
-
     from hybridcore.decorators import Cached
 
-    P = ParamSpec("P")
-
+P = ParamSpec("P")
 R = TypeVar("R")
 
-__all__ = [*_functools.__all__]  # noqa: PLE0604  # lru_cache, cache, cached_property are in it
+__all__ = [
+    "WRAPPER_ASSIGNMENTS",
+    "WRAPPER_UPDATES",
+    "cache",
+    "cached_property",
+    "cmp_to_key",
+    "lru_cache",
+    "partial",
+    "partialmethod",
+    "reduce",
+    "singledispatch",
+    "singledispatchmethod",
+    "total_ordering",
+    "update_wrapper",
+    "wraps",
+]
 
 
 def cache(user_function: Callable[P, R], /) -> Cached[P, R]:
@@ -37,4 +61,4 @@ def cache(user_function: Callable[P, R], /) -> Cached[P, R]:
 
 
 def __getattr__(name: str) -> Any:
-    return getattr(_functools, name)
+    return getattr(_functools, name)  # what other versions of Python have in it

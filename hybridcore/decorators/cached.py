@@ -6,7 +6,7 @@ import inspect
 import math
 from dataclasses import dataclass, replace
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from hybridcore._native import CachedFunction
 from hybridcore.decorators.bound import Bound
@@ -18,17 +18,16 @@ from hybridcore.units import Duration, Size, seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
-    from typing_extensions import ParamSpec
-
     from hybridcore.decorators.protocols import AsyncCached, Cached, CachedDecorator
 
-    P = ParamSpec("P")
-
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
 @overload
-def cached(maxsize: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+def cached(  # type: ignore[overload-overlap]  # a coroutine is a result, too
+    maxsize: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncCached[P, R]: ...
 @overload
 def cached(maxsize: Callable[P, R], /) -> Cached[P, R]: ...
 @overload
@@ -167,7 +166,8 @@ class _ClassMethod(classmethod):  # type: ignore[type-arg]
     """A cached class method: ``Class.method.invalidate(...)`` knows the class."""
 
     def __get__(self, instance: Any, owner: type[Any] | None = None, /) -> Any:
-        return Bound(self.__func__, type(instance) if owner is None else owner)
+        function: Any = self.__func__
+        return Bound(function, type(instance) if owner is None else owner)
 
 
 def _mark_async(function: Any) -> None:

@@ -216,7 +216,7 @@ class Loads:
             raise
         self._tasks.add(task)
         task.add_done_callback(self._finished)
-        task.add_done_callback(lambda _: load.ended or _flights.end_lost(load))
+        task.add_done_callback(lambda _: _flights.end_lost(load))  # if it never began
         await asyncio.wait((task,))
         return task.result()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from hybridcore._native import CachedFunction
 from hybridcore.memory import Cache
@@ -11,12 +11,9 @@ from hybridcore.memory import Cache
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from typing_extensions import ParamSpec
-
     from hybridcore.decorators.protocols import Cached, LruDecorator
 
-    P = ParamSpec("P")
-
+P = ParamSpec("P")
 R = TypeVar("R")
 
 

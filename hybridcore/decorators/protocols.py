@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import MethodType  # noqa: F401
+    from typing import Concatenate
 
-    from typing_extensions import Concatenate, ParamSpec, Self
+    from typing_extensions import Self
 
     from hybridcore.memory import Cache
     from hybridcore.types import CacheInfo
 
-    P = ParamSpec("P")
-    Q = ParamSpec("Q")
-else:
-    from typing import ParamSpec
-
-    P = ParamSpec("P")
-
+P = ParamSpec("P")
+Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 D = TypeVar("D")
@@ -121,6 +116,8 @@ class CachedDecorator(Protocol):
     """``cached(...)``."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]  # a coroutine is a result, too
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncCached[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...

@@ -1,4 +1,4 @@
-"""What CPython asks of its own `functools`, asked of ours: its test bodies, run from where they are."""
+"""What CPython asks of its `functools`, asked of ours: its own test bodies, where they are."""
 
 from __future__ import annotations
 

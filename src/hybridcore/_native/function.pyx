@@ -64,7 +64,7 @@ cdef object MARK = object()     # between the positional arguments and the keywo
 @cython.final
 @cython.no_gc_clear     # its members stay usable: whatever cycle it is in has another way to open
 cdef class CachedFunction:
-    """A function that remembers its results; made by `hybridcore.lru_cache` and `hybridcore.cached`.
+    """A function that remembers its results, made by `lru_cache` and `cached`.
 
     Without ``loads`` it behaves as functools does: a miss calls the function and keeps the result.
     With it, a miss asks ``loads`` first, which knows who else is calling, and what is to be kept.
@@ -403,7 +403,7 @@ cdef int look_up_items(
             Py_INCREF(value[0])
         elif new_key == NULL:
             new_key = tuple_of(items, n)
-    except:
+    except BaseException:
         Py_XDECREF(new_key)
         raise
     if found:
@@ -421,7 +421,7 @@ cdef int look_up_key(
     try:
         hash[0] = mix(object_hash(key))
         found = lookup_hashed(store, key, hash[0], value)
-    except:
+    except BaseException:
         Py_XDECREF(key)
         raise
     if found:
@@ -553,7 +553,7 @@ cdef int fail(CachedFunction self, object load) except -1:
         PyException_SetTraceback(error, traceback)
     try:
         self.loads.failed(load, <object> error)
-    except:
+    except BaseException:
         Py_XDECREF(kind)
         Py_XDECREF(error)
         Py_XDECREF(traceback)
