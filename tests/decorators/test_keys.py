@@ -43,7 +43,7 @@ def test_keys_are_tuples_that_add_up_and_pickle(key, protocol) -> None:
     hash(made)
     assert isinstance(made, tuple)
     assert pickle.loads(pickle.dumps(made, protocol)) == made
-    for total in (key(1) + key(2), key(1) + (2,), (1,) + key(2)):
+    for total in (key(1) + key(2), key(1) + (2,), (1,) + key(2)):  # noqa: RUF005  # it is what is tested
         assert type(total) is type(made)
         assert hash(total) == hash(tuple(total))
 

@@ -75,7 +75,8 @@ def test_operations_of_all_kinds_under_8_threads(decorate, operations, together)
             except (ZeroDivisionError, LookupError, TypeError):
                 pass
             except RuntimeError as error:
-                assert "while a key was compared" in str(error)
+                if "while a key was compared" not in str(error):
+                    raise
             done += 1
         return done
 
