@@ -72,15 +72,15 @@ def _async_lru(function: Any) -> Any:
 
 FUNCTIONS = [
     Peer("lru_cache", None, functools.lru_cache(MAXSIZE)),
-    Peer(f"{OURS} lru_cache", OURS, _ours("lru_cache")),
-    Peer(f"{OURS} cached", OURS, _ours("cached")),
-    Peer(f"{OURS} ttl", OURS, _ours("cached", ttl=3600)),
+    Peer("our lru_cache", OURS, _ours("lru_cache")),
+    Peer("our cached", OURS, _ours("cached")),
+    Peer("our cached, ttl", OURS, _ours("cached", ttl=3600)),
     Peer("cachebox", "cachebox", _cachebox),
     Peer("cachetools", "cachetools", _cachetools),
 ]
 COROUTINES = [
     Peer("plain", None, lambda function: function),
-    Peer(f"{OURS} cached", OURS, _ours("cached")),
+    Peer("our cached", OURS, _ours("cached")),
     Peer("async_lru", "async-lru", _async_lru),
 ]
 CALLS = [
@@ -122,7 +122,7 @@ def main(options: argparse.Namespace) -> None:
         if not wanted:
             continue
         print(f"\n{title} (seed {options.seed}, median of {options.rounds} rounds)\n")
-        print_row("", [f"{peers[0].name}, ns", *(peer.name[-15:] for peer in peers[1:])])
+        print_row("", [f"{peers[0].name}, ns", *(peer.name for peer in peers[1:])])
         for call in wanted:
             measured = interleave(call, peers, options.rounds, options.steps, rng)
             base = measured[peers[0].name]

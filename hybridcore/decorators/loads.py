@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -110,10 +111,12 @@ class Loads:
             try:
                 with _flights.waiting(other):
                     _wait_for(other)
+                if not other.lost:
+                    return (_outcome(other),)
             except WaitsForItselfError:
                 return None
-            if not other.lost:
-                return (_outcome(other),)
+            finally:
+                del other  # or its error would hold itself, by its traceback
         try:
             if not anew and (found := _meanwhile(load)) is not MISSING:
                 return (found,)
@@ -201,10 +204,12 @@ class Loads:
             try:
                 with _flights.waiting(other):
                     await asyncio.wrap_future(other.future)
+                if not other.lost:
+                    return _outcome(other)
             except WaitsForItselfError:
                 return await function(*args, **kwargs)
-            if not other.lost:
-                return _outcome(other)
+            finally:
+                del other
         try:
             if not anew and (found := _meanwhile(load)) is not MISSING:
                 return found
@@ -216,9 +221,12 @@ class Loads:
             raise
         self._tasks.add(task)
         task.add_done_callback(self._finished)
-        task.add_done_callback(lambda _: _flights.end_lost(load))  # if it never began
-        await asyncio.wait((task,))
-        return task.result()
+        task.add_done_callback(partial(_end_unbegun, load))
+        try:
+            await asyncio.wait((task,))
+            return task.result()
+        finally:
+            del load, task
 
     async def _lead(
         self,
@@ -232,6 +240,7 @@ class Loads:
             value = await function(*args, **kwargs)
         except BaseException as error:
             self.failed(load, error)
+            del load
             raise
         self.landed(load, value)
         return value
@@ -295,12 +304,21 @@ def _meanwhile(load: _Load) -> Any:
     return found
 
 
+def _end_unbegun(load: _Load, task: asyncio.Task[Any]) -> None:
+    """A task that is cancelled before it begins has ended nothing."""
+    if not load.ended:
+        _flights.end_lost(load)
+
+
 def _outcome(other: Flight) -> Any:
     """What a flight brought that others led."""
-    if other.error is not None:
-        assert isinstance(other, _Load)
+    if other.error is None:
+        return other.value
+    assert isinstance(other, _Load)
+    try:
         raise other.error.with_traceback(other.traceback)  # without lines of other followers
-    return other.value
+    finally:
+        del other
 
 
 def _wait_for(other: Flight) -> None:

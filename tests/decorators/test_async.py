@@ -7,6 +7,7 @@ import collections.abc
 import gc
 import inspect
 import threading
+import weakref
 from random import Random
 
 import pytest
@@ -216,6 +217,34 @@ def test_an_error_reaches_all_who_wait() -> None:
         assert len(source.calls) == 2
 
     asyncio.run(main())
+
+
+def test_an_error_holds_nothing_once_it_is_forgotten() -> None:
+    """What a failed call was given goes with its error, without the garbage collector."""
+
+    class Argument:
+        pass
+
+    async def main():
+        source = Source(lambda x: 1 / 0)
+        function = sourced(source)
+        argument = Argument()
+        gone = weakref.ref(argument)
+        tasks = [asyncio.create_task(function(argument)) for _ in range(3)]
+        await settle()
+        source.open.set()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(outcome, ZeroDivisionError)
+        source.calls.clear()
+        del argument, tasks, outcome
+        await settle()
+        assert gone() is None
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_an_error_is_kept_for_a_time_of_its_own(clock) -> None:

@@ -651,8 +651,7 @@ cdef int install_slots() except -1:
     cdef TypeSlots* function = <TypeSlots*> <PyObject*> CachedFunction
     cdef TypeSlots* coroutine = <TypeSlots*> <PyObject*> Answered
     cdef CachedFunction one = CachedFunction(
-        len, partial(MemoryStore, None, None, None, None, None, False), None, False, None, None,
-        None, False, False,
+        len, partial(MemoryStore.__new__, MemoryStore), None, False, None, None, None, False, False,
     )
     function.tp_vectorcall_offset = <char*> &one.entry - <char*> <PyObject*> one
     function.tp_call = <void*> PyVectorcall_Call
