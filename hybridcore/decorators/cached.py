@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from hybridcore._native import CachedFunction
 from hybridcore.decorators.bound import Bound
-from hybridcore.decorators.loads import Loads
+from hybridcore.decorators.loads import Loads, keep_while_locked
 from hybridcore.errors import ConfigurationError
 from hybridcore.memory import Cache
 from hybridcore.units import Duration, Size, seconds
@@ -115,7 +115,13 @@ class _Options:
 
     def make_cache(self) -> Cache[Any, Any]:
         ttl = None if callable(self.ttl) else self.ttl
-        return Cache(self.maxsize, self.getsizeof, ttl=ttl, timer=self.timer)
+        return Cache(
+            self.maxsize,
+            self.getsizeof,
+            ttl=ttl,
+            timer=self.timer,
+            on_evict=keep_while_locked,
+        )
 
     def decorate(self, function: Any) -> Any:
         """Put a function with a cache in the place of one without."""

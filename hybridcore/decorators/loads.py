@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -15,18 +15,42 @@ from hybridcore.flights import MISSING, Flight, Flights, WaitsForItselfError, le
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from types import TracebackType
 
     from hybridcore._native import CachedFunction, MemoryStore
     from hybridcore.units import Duration
 
 _flights = Flights(locks=1)  # of all functions, so that one that waits for another is known
+_leaving: list[tuple[Any, Any]] = []
 
 
 def _start_anew() -> None:
     global _flights
     _flights = Flights(locks=1)
+
+
+def _is_locked_here() -> bool:
+    """Whether this thread holds the lock; then it runs code of a key that is compared."""
+    return _flights.lock(0)._is_owned()  # type: ignore[attr-defined,no-any-return]
+
+
+def keep_while_locked(key: Any, value: Any, cause: object) -> None:
+    """The ``on_evict`` of the caches: no destructor is to run under the lock."""
+    if _is_locked_here():
+        _leaving.append((key, value))
+
+
+@contextmanager
+def _locked(call: _Call) -> Iterator[None]:
+    """While a cache is changed. What leaves it goes when the lock is no longer held."""
+    with _flights.lock(call):
+        try:
+            yield
+        finally:
+            left = _leaving.copy()
+            _leaving.clear()
+    del left
 
 
 if hasattr(os, "register_at_fork"):  # the threads that lead, or hold a lock, are not in the child
@@ -256,7 +280,7 @@ class Loads:
         """Keep a value; one that is larger than the cache is not kept."""
         ttl = self._ttl(value) if self._ttl is not None else None
         call = _Call(store, self._era, key, hash_)
-        with _flights.lock(call):
+        with _locked(call):
             _flights.supersede(call)
             store.discard(key)
             with suppress(ValueTooLargeError):
@@ -265,7 +289,7 @@ class Loads:
     def invalidate(self, store: MemoryStore[Any, Any], key: Any, hash_: int) -> bool:
         """Forget the result of one call; return whether there was one."""
         call = _Call(store, self._era, key, hash_)
-        with _flights.lock(call):
+        with _locked(call):
             _flights.supersede(call)
             return store.discard(key)
 
@@ -286,7 +310,7 @@ class Loads:
         if self._getsizeof is not None:
             size = 1 if isinstance(value, Raised) else self._getsizeof(value)
         call = load.key
-        with _flights.lock(call):
+        with _locked(call):
             if call.era is self._era and (not self._single_flight or _flights.holds(load)):
                 with suppress(ValueTooLargeError):
                     call.store.put(call.key, value, ttl=ttl, size=size)
@@ -323,6 +347,6 @@ def _outcome(other: Flight) -> Any:
 
 def _wait_for(other: Flight) -> None:
     assert other.future is not None
-    if not other.future.done() and other.thread == get_ident():
+    if not other.future.done() and (other.thread == get_ident() or _is_locked_here()):
         raise WaitsForItselfError
     other.future.result()

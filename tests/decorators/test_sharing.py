@@ -273,6 +273,60 @@ def test_keys_that_raise_while_others_wait_leave_nobody_waiting() -> None:
     function.cache.check()
 
 
+def test_a_key_that_calls_the_function_while_it_is_compared_does_not_wait() -> None:
+    """Fault 17: whoever compares keys may be what the other caller waits for."""
+    gate = Gate()
+    function = cached(gate)
+    slow = start(function, "slow")
+    assert gate.entered.acquire(timeout=30)
+    acts: list = []
+
+    def act():
+        if acts:
+            acts.pop()()
+
+    other = start(function, Key("a", act))
+    assert gate.entered.acquire(timeout=30)
+    acts.append(lambda: function("slow"))
+    third = start(function, Key("b", act))
+    assert gate.entered.acquire(timeout=30)
+    assert isinstance(gate.calls[-1], str)  # "slow", called once more, by the comparison
+    gate.open.set()
+    for thread in (slow, other, third):
+        outcome_of(thread)
+    assert [x for x in gate.calls if isinstance(x, str)] == ["slow", "slow"]
+
+
+def test_destructors_run_when_no_lock_is_held() -> None:
+    """A value that goes may wait for a thread that is in a call itself."""
+    users_lock = threading.Lock()
+    holds, asked = threading.Event(), threading.Event()
+
+    class Value:
+        def __del__(self):
+            asked.set()
+            with users_lock:
+                pass
+
+    function = cached(maxsize=1)(lambda x: Value())
+    function(1)
+
+    def call_with_the_lock():
+        with users_lock:
+            holds.set()
+            assert asked.wait(30)
+            return len(other("x"))
+
+    other = cached(lambda x: x)
+    thread = start(call_with_the_lock)
+    assert holds.wait(30)
+    evicting = start(function, 2)
+    assert outcome_of(thread) == 1
+    outcome_of(evicting)
+    replacing = start(function.set, None, 2)
+    outcome_of(replacing)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_does_not_wait_for_threads_it_does_not_have() -> None:
