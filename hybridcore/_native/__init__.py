@@ -3,8 +3,9 @@
 try:
     from hybridcore._native.footprint import footprint_of
     from hybridcore._native.front import Front
-    from hybridcore._native.function import CachedFunction, Raised
+    from hybridcore._native.function import CachedFunction
     from hybridcore._native.memory import MemoryStore
+    from hybridcore._native.outcome import Raised
     from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed, new_struct
 except ModuleNotFoundError as error:
     raise ImportError(

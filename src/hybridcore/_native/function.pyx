@@ -13,7 +13,8 @@ from hybridcore._native.call cimport (
     lookup_items, tuple_of,
 )
 from hybridcore._native.memory cimport MemoryStore, lookup_hashed, store_put_hashed
-from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
+from hybridcore._native.objects cimport likely, mix, object_hash
+from hybridcore._native.outcome cimport Raised, answered, raise_again
 from hybridcore._native.table cimport table_find
 
 from hybridcore.errors import ValueTooLargeError
@@ -27,21 +28,15 @@ cdef extern from "Python.h":
         unsigned long tp_flags
         Py_ssize_t tp_vectorcall_offset
         void* tp_call
-        void* tp_iternext
 
     unsigned long Py_TPFLAGS_HAVE_VECTORCALL
     unsigned long Py_TPFLAGS_METHOD_DESCRIPTOR
-    PyObject* PyExc_StopIteration
-    PyObject* PyExc_RuntimeError
     void PyType_Modified(TypeSlots* kind) noexcept
     PyObject* PyVectorcall_Call(PyObject* function, PyObject* args, PyObject* kwargs) except NULL
     Py_ssize_t PyVectorcall_NARGS(size_t nargsf) noexcept
     PyObject* PyObject_Vectorcall(
         PyObject* function, PyObject* const* args, size_t nargsf, PyObject* names
     ) noexcept
-    PyObject* PyObject_CallOneArg(PyObject* function, PyObject* argument) noexcept
-    bint PyTuple_Check(PyObject* o) noexcept
-    bint PyExceptionInstance_Check(PyObject* o) noexcept
     PyObject* PyDict_GetItemWithError(PyObject* mapping, PyObject* key) except? NULL
     void PyErr_Fetch(PyObject** kind, PyObject** error, PyObject** traceback) noexcept
     void PyErr_NormalizeException(
@@ -49,8 +44,6 @@ cdef extern from "Python.h":
     ) noexcept
     void PyErr_Restore(PyObject* kind, PyObject* error, PyObject* traceback) noexcept
     int PyException_SetTraceback(PyObject* error, PyObject* traceback) noexcept
-    void PyErr_SetObject(PyObject* kind, PyObject* value) noexcept
-    void PyErr_SetString(PyObject* kind, const char* text) noexcept
 
 cdef extern from *:
     """
@@ -562,103 +555,16 @@ cdef int fail(CachedFunction self, object load) except -1:
     return 0
 
 
-@cython.final
-cdef class Raised:
-    """Kept in the place of a result: the error that the function raised."""
-
-    cdef readonly object error
-
-    def __init__(self, error, /):
-        self.error = error
-
-
-cdef PyObject* raise_again(PyObject* raised) noexcept:
-    """Raise the error without what former callers have left in its traceback; takes ``raised``."""
-    error = (<Raised> raised).error
-    PyException_SetTraceback(<PyObject*> error, <PyObject*> None)
-    PyErr_SetObject(Py_TYPE(<PyObject*> error), <PyObject*> error)
-    Py_XDECREF(raised)
-    return NULL
-
-
-# -- coroutines ---------------------------------------------------------------------------------
-
-cdef object ENDED = object()
-
-
-@cython.final
-@cython.freelist(16)
-cdef class Answered:
-    """The coroutine of a hit: it ends at once, with the value."""
-
-    cdef object value       # ENDED when it was awaited
-
-    def __await__(self):
-        return self
-
-    def __next__(self):
-        finish(self)        # the slot itself is `next_answered`
-
-    def send(self, value, /):
-        """End with the value."""
-        finish(self)
-
-    def throw(self, kind, value=None, traceback=None, /):
-        """Raise what is thrown in."""
-        self.value = ENDED
-        error = value if value is not None else kind
-        if isinstance(error, type):
-            error = error()
-        raise error if traceback is None else error.with_traceback(traceback)
-
-    def close(self):
-        """End without the value."""
-        self.value = ENDED
-
-
-cdef inline Answered answered(object value):
-    cdef Answered coroutine = Answered.__new__(Answered)
-    coroutine.value = value
-    return coroutine
-
-
-cdef int finish(Answered self) except -1:
-    next_answered(self)
-    return -1
-
-
-cdef PyObject* next_answered(Answered self) noexcept:
-    """Raise StopIteration with the value, without making one where the interpreter makes none."""
-    cdef PyObject* error
-    value = self.value
-    self.value = ENDED
-    if unlikely(type(value) is Raised):
-        raise_again(given(value))
-    elif unlikely(value is ENDED):
-        PyErr_SetString(PyExc_RuntimeError, b"cannot reuse already awaited coroutine")
-    elif PyTuple_Check(<PyObject*> value) or PyExceptionInstance_Check(<PyObject*> value):
-        error = PyObject_CallOneArg(PyExc_StopIteration, <PyObject*> value)
-        if error != NULL:
-            PyErr_SetObject(PyExc_StopIteration, error)
-            Py_XDECREF(error)
-    else:
-        PyErr_SetObject(PyExc_StopIteration, <PyObject*> value)
-    return NULL
-
-
 cdef int install_slots() except -1:
     """Set what Cython has no syntax for."""
     cdef TypeSlots* function = <TypeSlots*> <PyObject*> CachedFunction
-    cdef TypeSlots* coroutine = <TypeSlots*> <PyObject*> Answered
     cdef CachedFunction one = CachedFunction(
         len, partial(MemoryStore.__new__, MemoryStore), None, False, None, None, None, False, False,
     )
     function.tp_vectorcall_offset = <char*> &one.entry - <char*> <PyObject*> one
     function.tp_call = <void*> PyVectorcall_Call
     function.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
-    coroutine.tp_iternext = <void*> next_answered
     PyType_Modified(function)
-    PyType_Modified(coroutine)
     return 0
 
 
