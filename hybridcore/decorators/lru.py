@@ -6,6 +6,7 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from hybridcore._native import CachedFunction
+from hybridcore.eviction import Weights
 from hybridcore.memory import Cache
 
 if TYPE_CHECKING:
@@ -65,4 +66,4 @@ def _remembering(function: Callable[..., Any], maxsize: int | None, typed: bool)
 
 def _lru_store(maxsize: int | None) -> Cache[Any, Any]:
     """A cache that evicts by exact LRU, as the order of functools is promised."""
-    return Cache(maxsize)
+    return Cache(maxsize, weights=Weights.lru())
