@@ -1,6 +1,7 @@
 """The compiled modules. Python code imports their classes from here and never from beneath."""
 
 try:
+    from hybridcore._native.bounded import BoundedMapping, NestedTimer
     from hybridcore._native.footprint import footprint_of
     from hybridcore._native.front import Front
     from hybridcore._native.function import CachedFunction
@@ -15,9 +16,11 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "MAX_DEPTH",
+    "BoundedMapping",
     "CachedFunction",
     "Front",
     "MemoryStore",
+    "NestedTimer",
     "Raised",
     "footprint_of",
     "is_plain",

@@ -23,8 +23,16 @@ cdef struct Habit:
     uint8_t frequency
 
 
+# Of an entry that is judged by how often it was used.
+cdef struct Use:
+    uint32_t older
+    uint32_t newer
+    uint32_t group
+
+
 cdef union Standing:
     Links links
+    Use use
     Habit habit
 
 

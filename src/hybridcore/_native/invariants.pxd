@@ -5,8 +5,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from hybridcore._native.entry cimport NIL
 from hybridcore._native.graded cimport END, RING, Ring
 from hybridcore._native.learned cimport AGES, KINDS, WAITING, Knowledge
-from hybridcore._native.policy cimport GRADED, RECENCY, policy_coldest, policy_hotter
+from hybridcore._native.policy cimport GRADED, RECENCY, USES, policy_coldest, policy_hotter
 from hybridcore._native.table cimport Table, slot_of
+from hybridcore._native.uses cimport Uses
 from hybridcore._native.wheel cimport DUE, NO_BUCKET
 
 
@@ -51,6 +52,9 @@ cdef inline int check_policy(Table* table) except -1:
     elif table.policy.rule == GRADED:
         check_grades(table)
         check_order(table)
+    elif table.policy.rule == USES:
+        check_groups(table)
+        check_order(table)
     else:
         check_habits(table)
     return 0
@@ -87,6 +91,32 @@ cdef inline int check_grades(Table* table) except -1:
         if used:
             expect(i == END | grade, f"grade {grade} ends in another")
             expect(ring.hottest[grade] == before, f"the hottest of grade {grade} is not its end")
+    return 0
+
+
+cdef inline int check_groups(Table* table) except -1:
+    cdef Uses* uses = &table.policy.uses
+    cdef uint32_t groups = 0
+    cdef uint32_t before = NIL
+    cdef uint32_t g = uses.fewest
+    while g != NIL:
+        groups += 1
+        expect(groups <= uses.room, "the groups are a ring")
+        expect(uses.groups[g].oldest != NIL, f"group {g} is empty")
+        expect(uses.groups[g].fewer == before, f"group {g} is torn")
+        expect(
+            before == NIL or uses.groups[before].count < uses.groups[g].count,
+            f"group {g} has too low a count",
+        )
+        before = g
+        g = uses.groups[g].more
+    expect(uses.most == before, "the group of the highest count is not the last")
+    g = uses.free
+    while g != NIL:
+        groups += 1
+        expect(groups <= uses.room, "a group is free and in use")
+        g = uses.groups[g].more
+    expect(groups == uses.room, f"{uses.room - groups} groups are lost")
     return 0
 
 

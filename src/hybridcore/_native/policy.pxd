@@ -1,7 +1,8 @@
 """Which entry goes when room is needed: the seam between the table and its policy.
 
-The table calls these functions and reads no field of a policy itself. Three policies stand behind
-them: recency.pxd (exact LRU), graded.pxd (fixed weights) and learned.pxd, the default.
+The table calls these functions and reads no field of a policy itself. Four policies stand behind
+them: recency.pxd (exact LRU and FIFO), uses.pxd (LFU without ageing), graded.pxd (fixed weights)
+and learned.pxd, the default.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -21,18 +22,24 @@ from hybridcore._native.lessons cimport lessons_end, lessons_start, lessons_turn
 from hybridcore._native.recency cimport (
     Recency, recency_add, recency_clear, recency_moved, recency_remove, recency_touch,
 )
+from hybridcore._native.uses cimport (
+    Uses, uses_add, uses_clear, uses_coldest, uses_count, uses_free, uses_hotter, uses_init,
+    uses_moved, uses_remove, uses_set, uses_touch,
+)
 
 cdef enum:
     RECENCY = 0
     GRADED = 1
     LEARNED = 2
     WORTH_LEARNING = 32     # entries; below, what is learned takes more room than they do
+    USES = 3
 
 
 cdef struct Policy:
     Learned learned
     Recency recency
     Graded graded
+    Uses uses
     int rule
 
 
@@ -43,6 +50,7 @@ cdef inline void policy_init(Policy* policy) noexcept nogil:
 
 cdef inline void policy_free(Policy* policy) noexcept nogil:
     graded_free(&policy.graded)
+    uses_free(&policy.uses)
     lessons_end(&policy.learned)
 
 
@@ -51,6 +59,8 @@ cdef inline void policy_clear(Policy* policy) noexcept nogil:
     recency_clear(&policy.recency)
     if policy.graded.ring != NULL:
         graded_clear(&policy.graded)
+    if policy.uses.groups != NULL:
+        uses_clear(&policy.uses)
 
 
 cdef inline bint policy_grade(Policy* policy, double recency, double frequency) noexcept nogil:
@@ -58,6 +68,14 @@ cdef inline bint policy_grade(Policy* policy, double recency, double frequency) 
     if not graded_init(&policy.graded, recency, frequency):
         return False
     policy.rule = GRADED
+    return True
+
+
+cdef inline bint policy_count_uses(Policy* policy) noexcept nogil:
+    """Go by the number of uses from now on, before there are entries; False when memory is out."""
+    if not uses_init(&policy.uses):
+        return False
+    policy.rule = USES
     return True
 
 
@@ -96,8 +114,10 @@ cdef inline void policy_add(Policy* policy, Entry* entries, uint32_t i) noexcept
         learned_add(&policy.learned, &entries[i])
     elif policy.rule == RECENCY:
         recency_add(&policy.recency, entries, i)
-    else:
+    elif policy.rule == GRADED:
         graded_add(&policy.graded, entries, i)
+    else:
+        uses_add(&policy.uses, entries, i)
 
 
 cdef inline void policy_touch(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
@@ -106,8 +126,10 @@ cdef inline void policy_touch(Policy* policy, Entry* entries, uint32_t i) noexce
         learned_touch(&policy.learned, &entries[i])
     elif policy.rule == RECENCY:
         recency_touch(&policy.recency, entries, i)
-    else:
+    elif policy.rule == GRADED:
         graded_touch(&policy.graded, entries, i)
+    else:
+        uses_touch(&policy.uses, entries, i)
 
 
 cdef inline void policy_value(
@@ -124,6 +146,8 @@ cdef inline void policy_remove(Policy* policy, Entry* entries, uint32_t i) noexc
         recency_remove(&policy.recency, entries, i)
     elif policy.rule == GRADED:
         graded_remove(&policy.graded, entries, i)
+    elif policy.rule == USES:
+        uses_remove(&policy.uses, entries, i)
 
 
 cdef inline void policy_moved(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
@@ -132,6 +156,8 @@ cdef inline void policy_moved(Policy* policy, Entry* entries, uint32_t i) noexce
         recency_moved(&policy.recency, entries, i)
     elif policy.rule == GRADED:
         graded_moved(&policy.graded, entries, i)
+    elif policy.rule == USES:
+        uses_moved(&policy.uses, entries, i)
 
 
 cdef inline uint32_t policy_victim(
@@ -183,14 +209,18 @@ cdef inline void policy_settle(
 # -- the order of eviction, where there is one ----------------------------------------------
 
 cdef inline uint32_t policy_coldest(Policy* policy) noexcept nogil:
-    return policy.recency.coldest if policy.rule == RECENCY else graded_coldest(&policy.graded)
+    if policy.rule == RECENCY:
+        return policy.recency.coldest
+    return graded_coldest(&policy.graded) if policy.rule == GRADED else uses_coldest(&policy.uses)
 
 
 cdef inline uint32_t policy_hotter(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
     """The entry that goes after ``i``; NIL when there is none."""
     if policy.rule == RECENCY:
         return entries[i].policy.links.newer
-    return graded_hotter(&policy.graded, entries, i)
+    if policy.rule == GRADED:
+        return graded_hotter(&policy.graded, entries, i)
+    return uses_hotter(&policy.uses, entries, i)
 
 
 cdef inline float policy_worth(
@@ -208,6 +238,8 @@ cdef inline uint32_t policy_frequency(Policy* policy, Entry* entries, uint32_t i
         return 1
     if policy.rule == GRADED:
         return entries[i].policy.links.frequency
+    if policy.rule == USES:
+        return uses_count(&policy.uses, entries, i)
     return entries[i].policy.habit.frequency
 
 
@@ -223,6 +255,8 @@ cdef inline void policy_set_frequency(
         graded_remove(&policy.graded, entries, i)
         entries[i].policy.links.frequency = known
         place(&policy.graded, entries, i)
+    elif policy.rule == USES and frequency > 1:
+        uses_set(&policy.uses, entries, i, frequency)
 
 
 cdef inline size_t policy_bytes(Policy* policy) noexcept nogil:
@@ -230,6 +264,8 @@ cdef inline size_t policy_bytes(Policy* policy) noexcept nogil:
     cdef size_t total = 0
     if policy.graded.ring != NULL:
         total += sizeof(policy.graded.ring[0])
+    if policy.uses.groups != NULL:
+        total += policy.uses.room * sizeof(policy.uses.groups[0])
     if policy.learned.knowledge != NULL:
         total += sizeof(policy.learned.knowledge[0])
         total += <size_t> policy.learned.knowledge.ghosts.sets * WAYS * sizeof(Ghost)

@@ -1,4 +1,4 @@
-"""Least recently used: the entries in the order of their last use.
+"""Least recently used: the entries in the order of their last use, or of their arrival.
 
 A doubly linked list through the entries, hottest at the head. Every operation is O(1) and
 touches at most four entries.
@@ -12,6 +12,7 @@ from hybridcore._native.entry cimport NIL, Entry
 cdef struct Recency:
     uint32_t hottest
     uint32_t coldest
+    bint by_arrival         # first in, first out: uses do not count
 
 
 cdef inline void recency_clear(Recency* order) noexcept nogil:
@@ -43,7 +44,7 @@ cdef inline void recency_remove(Recency* order, Entry* entries, uint32_t i) noex
 
 
 cdef inline void recency_touch(Recency* order, Entry* entries, uint32_t i) noexcept nogil:
-    if order.hottest != i:
+    if order.hottest != i and not order.by_arrival:
         recency_remove(order, entries, i)
         recency_add(order, entries, i)
 
