@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import decorators, hit_ratio, ratios, table, tails
+from bench import compat, decorators, hit_ratio, ratios, table, tails
 
 
 def main() -> None:
@@ -12,6 +12,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
     for name, module, summary in (
+        ("compat", compat, "compare our cachetools with cachetools"),
         ("decorators", decorators, "compare decorated functions in interleaved rounds"),
         ("hit_ratio", hit_ratio, "replay traces through many policies"),
         ("ratios", ratios, "compare caches in interleaved rounds"),

@@ -20,7 +20,7 @@ from statistics import median
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from bench.ratios import OURS, cell, installed, print_row, quotients, spread
+from bench.report import OURS, cell, installed, print_row, quotients, spread
 
 if TYPE_CHECKING:
     import argparse
