@@ -1,7 +1,7 @@
 """The compiled modules. Python code imports their classes from here and never from beneath."""
 
 try:
-    from hybridcore._native.bounded import BoundedMapping, NestedTimer
+    from hybridcore._native.bounded import BoundedMapping, KeySequence, NestedTimer
     from hybridcore._native.footprint import footprint_of
     from hybridcore._native.front import Front
     from hybridcore._native.function import CachedFunction
@@ -19,6 +19,7 @@ __all__ = [
     "BoundedMapping",
     "CachedFunction",
     "Front",
+    "KeySequence",
     "MemoryStore",
     "NestedTimer",
     "Raised",

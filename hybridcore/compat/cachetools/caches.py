@@ -5,12 +5,9 @@ from __future__ import annotations
 import random
 import reprlib
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
-from hybridcore._native import BoundedMapping
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from hybridcore._native import BoundedMapping, KeySequence
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -145,7 +142,7 @@ class RRCache(Cache[K, V]):
 
     def popitem(self) -> tuple[K, V]:
         """Remove an entry that ``choice`` picks and return its ``(key, value)``."""
-        keys = _Keys(self)
+        keys: Sequence[K] = _Keys(self)
         if not keys:
             raise KeyError(f"{type(self).__name__} is empty") from None
         key = self.__choice(keys)
@@ -154,26 +151,8 @@ class RRCache(Cache[K, V]):
         return key, value
 
 
-class _Keys(Sequence[K]):
-    """The keys as a sequence, none of them copied."""
-
-    def __init__(self, cache: Cache[K, Any]) -> None:
-        self._cache = cache
-
-    def __len__(self) -> int:
-        return BoundedMapping.__len__(self._cache)
-
-    @overload
-    def __getitem__(self, i: int, /) -> K: ...
-    @overload
-    def __getitem__(self, i: slice, /) -> list[K]: ...
-    def __getitem__(self, i: Any, /) -> Any:
-        if isinstance(i, slice):
-            return list(self)[i]
-        return self._cache._native_key(i + len(self) if i < 0 else i)
-
-    def __iter__(self) -> Iterator[K]:
-        return map(self._cache._native_key, range(len(self)))
+class _Keys(KeySequence[K], Sequence[K]):
+    """With the methods of a sequence."""
 
 
 def _new(kind: type[Cache[K, V]]) -> Cache[K, V]:

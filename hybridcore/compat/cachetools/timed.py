@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 else:
     Time = TypeVar("Time")
 
+# Of the cache itself, below all subclasses.
+_set = BoundedMapping.__setitem__
+_delete = BoundedMapping.__delitem__
+_pop_coldest = BoundedMapping.popitem
+
 SLACK = 2  # a heap is cleaned up when it has so many items for each that counts
 
 
@@ -58,19 +63,19 @@ class TimedCache(Cache[K, V], Generic[K, V, Time]):
         """Remove what has expired, now or at ``time``, and return it."""
 
     def __len__(self) -> int:
-        with self.timer as now:
+        with self._native_timer as now:
             self.expire(now)
             return super().__len__()
 
     @property
     def currsize(self) -> float:
         """The total size of the values that have not expired."""
-        with self.timer as now:
+        with self._native_timer as now:
             self.expire(now)
             return super().currsize
 
     def __repr__(self) -> str:
-        with self.timer as now:
+        with self._native_timer as now:
             self.expire(now)
             return super().__repr__()
 
@@ -82,7 +87,7 @@ class TimedCache(Cache[K, V], Generic[K, V, Time]):
     def pop(self, key: K, /, default: T) -> V | T: ...
     def pop(self, *args: Any, **options: Any) -> Any:
         """Remove the entry and return its value, or ``default`` when it is not there."""
-        with self.timer:
+        with self._native_timer:
             return super().pop(*args, **options)
 
     @overload
@@ -93,14 +98,14 @@ class TimedCache(Cache[K, V], Generic[K, V, Time]):
     def setdefault(self, key: K, /, default: V) -> V: ...
     def setdefault(self, *args: Any, **options: Any) -> Any:
         """Return the value of the key, storing ``default`` first if it is not there."""
-        with self.timer:
+        with self._native_timer:
             return super().setdefault(*args, **options)
 
     def popitem(self) -> tuple[K, V]:
         """Remove the least recently used entry that has not expired and return it."""
-        with self.timer as now:
+        with self._native_timer as now:
             self.expire(now)
-            return super().popitem()
+            return _pop_coldest(self)
 
 
 class TTLCache(TimedCache[K, V, Time]):
@@ -135,10 +140,10 @@ class TTLCache(TimedCache[K, V, Time]):
         return self.__ttl
 
     def __setitem__(self, key: K, value: V, /) -> None:
-        with self.timer as now:
+        with self._native_timer as now:
             expires = now + self.__ttl
             self.expire(now)
-            super().__setitem__(key, value)
+            _set(self, key, value)
         order: OrderedDict[K, Any] = self._native_order  # type: ignore[assignment]
         order[key] = expires
         order.move_to_end(key)
@@ -146,28 +151,26 @@ class TTLCache(TimedCache[K, V, Time]):
 
     def __delitem__(self, key: K, /) -> None:
         expires = self._native_order.get(key)
-        super().__delitem__(key)
-        if expires is not None and not self.timer() < expires:
+        _delete(self, key)
+        if expires is not None and not self._native_timer() < expires:
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[K]:
         order = self._native_order
         for key, expires in list(order.items()):
-            with self.timer as now:
+            with self._native_timer as now:
                 if order.get(key) is expires and (expires is None or now < expires):
                     yield key
 
     def expire(self, time: Time | None = None) -> list[tuple[K, V]]:
         """Remove what has expired, now or at ``time``, and return it."""
-        now: Any = self.timer() if time is None else time
+        now: Any = self._native_timer() if time is None else time
         order = self._native_order
         expired: list[tuple[K, V]] = []
-        while order:
-            key, expires = next(iter(order.items()))
-            if expires is None or now < expires:
-                break
+        while self._native_due(now):
+            key = next(iter(order))
             expired.append((key, self._native_peek(key)))
-            Cache.__delitem__(self, key)
+            _delete(self, key)
         return expired
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -213,16 +216,16 @@ class TLRUCache(TimedCache[K, V, Time]):
         return ttu
 
     def __setitem__(self, key: K, value: V, /) -> None:
-        with self.timer as now:
+        with self._native_timer as now:
             self.expire(now)
             expires = self.__ttu(key, value, now)
             former = self._native_order.get(key)
             if not now < expires:
                 if former is not None:
                     former.removed = True
-                    super().__delitem__(key)
+                    _delete(self, key)
                 return
-            super().__setitem__(key, value)
+            _set(self, key, value)
         if former is not None:
             former.removed = True
         self._native_order[key] = item = _Item(key, expires)
@@ -230,9 +233,9 @@ class TLRUCache(TimedCache[K, V, Time]):
         self._native_date(key, expires)
 
     def __delitem__(self, key: K, /) -> None:
-        with self.timer as now:
+        with self._native_timer as now:
             item = self._native_order.get(key)
-            super().__delitem__(key)
+            _delete(self, key)
         if item is not None:
             item.removed = True
             if not now < item.expires:
@@ -240,13 +243,13 @@ class TLRUCache(TimedCache[K, V, Time]):
 
     def __iter__(self) -> Iterator[K]:
         for item in self.__heap.copy():
-            with self.timer as now:
+            with self._native_timer as now:
                 if not item.removed and now < item.expires:
                     yield item.key
 
     def expire(self, time: Time | None = None) -> list[tuple[K, V]]:
         """Remove what has expired, now or at ``time``, and return it."""
-        now: Any = self.timer() if time is None else time
+        now: Any = self._native_timer() if time is None else time
         heap = self.__heap
         expired: list[tuple[K, V]] = []
         if len(heap) > len(self._native_order) * SLACK:
@@ -257,7 +260,7 @@ class TLRUCache(TimedCache[K, V, Time]):
             if not item.removed:
                 item.removed = True
                 expired.append((item.key, self._native_peek(item.key)))
-                BoundedMapping.__delitem__(self, item.key)
+                _delete(self, item.key)
         return expired
 
     def clear(self) -> None:
@@ -286,6 +289,9 @@ class _Item:
 
     def __lt__(self, other: _Item) -> bool:
         return bool(self.expires < other.expires)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Item, (self.key, self.expires, self.removed)
 
     def copy(self) -> _Item:
         return _Item(self.key, self.expires, self.removed)

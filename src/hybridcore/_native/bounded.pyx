@@ -231,11 +231,12 @@ cdef class BoundedMapping:
             raise KeyError(key)
         return <object> self.store.table.entries[i].value
 
-    def _native_key(self, Py_ssize_t i, /):
-        """The key at a position; removing one moves the last into its place."""
-        if not 0 <= i < self.store.table.count:
-            raise IndexError(i)
-        return <object> self.store.table.entries[i].key
+    def _native_due(self, now, /):
+        """Whether the first entry in the order of iteration has expired."""
+        if self.store.table.count == 0:
+            return False
+        deadline = deadline_of(self, next(iter(self.order)))
+        return deadline is not None and not earlier(now, deadline)
 
     def _native_date(self, key, deadline, /):
         """Tell when the entry, if it is there, ceases to be fresh."""
@@ -285,6 +286,32 @@ cdef class BoundedMapping:
         if sizes is not None:
             self.sizes = dict(sizes)
             self.total = sum(sizes.values())
+
+
+cdef class KeySequence:
+    """The keys of a mapping, to be picked from; removing one moves the last into its place."""
+
+    cdef MemoryStore store
+
+    @classmethod
+    def __class_getitem__(cls, parameters, /):
+        return GenericAlias(cls, parameters)
+
+    def __init__(self, BoundedMapping mapping not None, /):
+        self.store = mapping.store
+
+    def __len__(self):
+        return 0 if self.store is None else self.store.table.count
+
+    def __getitem__(self, i, /):
+        cdef Py_ssize_t count = len(self)
+        cdef Py_ssize_t position
+        if isinstance(i, slice):
+            return list(self)[i]
+        position = i + count if i < 0 else i
+        if not 0 <= position < count:
+            raise IndexError(f"position {i} of {count} keys")
+        return <object> self.store.table.entries[position].key
 
 
 # -- methods by plain fastcall --------------------------------------------------------------
