@@ -144,10 +144,8 @@ class TTLCache(TimedCache[K, V, Time]):
             expires = now + self.__ttl
             self.expire(now)
             _set(self, key, value)
-        order: OrderedDict[K, Any] = self._native_order  # type: ignore[assignment]
-        order[key] = expires
-        order.move_to_end(key)
-        self._native_date(key, expires)
+        if self._native_date(key, expires, expires):
+            self._native_order.move_to_end(key)  # type: ignore[attr-defined]  # an OrderedDict
 
     def __delitem__(self, key: K, /) -> None:
         expires = self._native_order.get(key)
@@ -228,9 +226,9 @@ class TLRUCache(TimedCache[K, V, Time]):
             _set(self, key, value)
         if former is not None:
             former.removed = True
-        self._native_order[key] = item = _Item(key, expires)
-        heappush(self.__heap, item)
-        self._native_date(key, expires)
+        item = _Item(key, expires)
+        if self._native_date(key, expires, item):
+            heappush(self.__heap, item)
 
     def __delitem__(self, key: K, /) -> None:
         with self._native_timer as now:

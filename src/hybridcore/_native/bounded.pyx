@@ -238,18 +238,20 @@ cdef class BoundedMapping:
         deadline = deadline_of(self, next(iter(self.order)))
         return deadline is not None and not earlier(now, deadline)
 
-    def _native_date(self, key, deadline, /):
-        """Tell when the entry, if it is there, ceases to be fresh."""
+    def _native_date(self, key, deadline, mark, /):
+        """Tell when the entry ceases to be fresh, and its mark in the order; whether it is there."""
         cdef int64_t i = find(self, key)
         cdef Table* table = &self.store.table
         cdef PyObject* former
         if i < 0:
-            return
+            return False
         table_need_extras(table)
         former = table.extras[i].note
         Py_INCREF(deadline)
         table.extras[i].note = <PyObject*> deadline
         Py_XDECREF(former)
+        self.order[key] = mark
+        return True
 
     def _native_check(self):
         """Assert that the parts agree; for tests."""
@@ -280,7 +282,7 @@ cdef class BoundedMapping:
                 &self.store.table.policy, self.store.table.entries, <uint32_t> i, uses
             )
             if deadline is not None:
-                self._native_date(key, deadline)
+                self._native_date(key, deadline, None)
         self.order.clear()
         self.order.update(order)
         if sizes is not None:
