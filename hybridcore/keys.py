@@ -1,41 +1,18 @@
 """Key functions for ``cached(key=...)`` and for `cachetools`: arguments in, one hashable key out.
 
-Unlike the keys that a decorated function makes itself, these ignore the order of keywords.
+Keys are plain tuples. Unlike those that a decorated function makes itself, they ignore the order of
+keywords.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Any
 
 __all__ = ["hashkey", "methodkey", "typedkey", "typedmethodkey"]
 
 
-class _Key(tuple[Any, ...]):
-    """A tuple that asks its items for their hashes once."""
-
-    _hash: int
-
-    def __hash__(self) -> int:
-        try:
-            return self._hash
-        except AttributeError:
-            self._hash = found = tuple.__hash__(self)
-            return found
-
-    def __add__(self, other: Iterable[Any]) -> _Key:
-        return _Key(tuple.__add__(self, tuple(other)))
-
-    def __radd__(self, other: Iterable[Any]) -> _Key:
-        return _Key(tuple.__add__(tuple(other), self))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Key, (tuple(self),)  # without the hash: those of str differ between processes
-
-
-_KEYWORDS = (_Key,)  # between positional and keyword arguments; pickles as what it is
+class _Keywords:
+    """Stands between positional and keyword arguments; itself, so that it pickles by name."""
 
 
 def hashkey(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -44,7 +21,7 @@ def hashkey(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
     >>> hashkey(1, x=2, y=3) == hashkey(1, y=3, x=2)
     True
     """
-    return _Key(_flat(args, kwargs) if kwargs else args)
+    return _flat(args, kwargs) if kwargs else args
 
 
 def methodkey(self: object, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -53,7 +30,7 @@ def methodkey(self: object, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
     >>> methodkey("self", 1) == hashkey(1)
     True
     """
-    return hashkey(*args, **kwargs)
+    return _flat(args, kwargs) if kwargs else args
 
 
 def typedkey(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -64,7 +41,7 @@ def typedkey(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
     """
     types = [type(value) for value in args]
     types += [type(kwargs[name]) for name in sorted(kwargs)]
-    return _Key((*_flat(args, kwargs), *types))
+    return (*_flat(args, kwargs), *types)
 
 
 def typedmethodkey(self: object, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -75,4 +52,4 @@ def typedmethodkey(self: object, /, *args: Any, **kwargs: Any) -> tuple[Any, ...
 def _flat(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     if not kwargs:
         return args
-    return (*args, *_KEYWORDS, *(part for item in sorted(kwargs.items()) for part in item))
+    return (*args, _Keywords, *(part for item in sorted(kwargs.items()) for part in item))

@@ -46,19 +46,3 @@ def test_keys_are_tuples_that_add_up_and_pickle(key, protocol) -> None:
     for total in (key(1) + key(2), key(1) + (2,), (1,) + key(2)):  # noqa: RUF005  # it is what is tested
         assert type(total) is type(made)
         assert hash(total) == hash(tuple(total))
-
-
-def test_an_item_is_asked_for_its_hash_once() -> None:
-    """However often the key is looked up."""
-
-    class Item:
-        asked = 0
-
-        def __hash__(self):
-            self.asked += 1
-            return 1
-
-    item = Item()
-    key = keys.hashkey(item)
-    assert hash(key) == hash(key)
-    assert item.asked == 1
