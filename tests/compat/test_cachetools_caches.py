@@ -8,6 +8,7 @@ import json
 import math
 import pickle
 import random
+import threading
 import weakref
 from collections.abc import MutableMapping, Sequence
 from datetime import datetime, timedelta
@@ -438,3 +439,34 @@ def test_clear_and_init_again(checked: list[Any]) -> None:
         kind.__init__(cache, 1)
         cache.update(d=4, e=5)
         assert list(cache) == ["e"]
+
+
+@pytest.mark.parametrize("kind", [*PLAIN, *TIMED])
+def test_threads_with_a_lock(kind: Any, checked: list[Any]) -> None:
+    """Threads that take a lock, as the originals want it, leave a cache consistent."""
+    cache, lock = _make(kind, kind, 50), threading.Lock()
+    checked.append(cache)
+    errors: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        try:
+            for i in range(2000):
+                key = rng.randrange(100)
+                with lock:
+                    if rng.random() < 0.5:
+                        assert cache.get(key, key) == key
+                    elif i % 3:
+                        cache[key] = key
+                    else:
+                        cache.pop(key, None)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(cache) <= 50

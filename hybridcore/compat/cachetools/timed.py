@@ -163,12 +163,9 @@ class TTLCache(TimedCache[K, V, Time]):
     def expire(self, time: Time | None = None) -> list[tuple[K, V]]:
         """Remove what has expired, now or at ``time``, and return it."""
         now: Any = self._native_timer() if time is None else time
-        order = self._native_order
         expired: list[tuple[K, V]] = []
-        while self._native_due(now):
-            key = next(iter(order))
-            expired.append((key, self._native_peek(key)))
-            _delete(self, key)
+        while (entry := self._native_take_due(now)) is not None:
+            expired.append(entry)
         return expired
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:

@@ -231,15 +231,20 @@ cdef class BoundedMapping:
             raise KeyError(key)
         return <object> self.store.table.entries[i].value
 
-    def _native_due(self, now, /):
-        """Whether the first entry in the order of iteration has expired."""
+    def _native_take_due(self, now, /):
+        """Remove the first entry in the order of iteration if it has expired; None if not."""
         if self.store.table.count == 0:
-            return False
-        deadline = deadline_of(self, next(iter(self.order)))
-        return deadline is not None and not earlier(now, deadline)
+            return None
+        key = next(iter(self.order), None)
+        deadline = deadline_of(self, key)
+        if deadline is None or earlier(now, deadline):
+            return None
+        value = self._native_peek(key)
+        BoundedMapping.__delitem__(self, key)
+        return key, value
 
     def _native_date(self, key, deadline, mark, /):
-        """Tell when the entry ceases to be fresh, and its mark in the order; whether it is there."""
+        """Tell when the entry, if it is there, ceases to be fresh, and its mark in the order."""
         cdef int64_t i = find(self, key)
         cdef Table* table = &self.store.table
         cdef PyObject* former
