@@ -31,8 +31,8 @@ cdef enum:
     RECENCY = 0
     GRADED = 1
     LEARNED = 2
-    WORTH_LEARNING = 32     # entries; below, what is learned takes more room than they do
     USES = 3
+    WORTH_LEARNING = 32     # entries; below, what is learned takes more room than they do
 
 
 cdef struct Policy:
