@@ -98,9 +98,9 @@ class Adaptive:
 class Tuning:
     """What a cache has learned and decided, when `Cache.tuning` was called.
 
-    - ``state``: ``fixed`` weights; ``filling``: less than an eighth full; ``learning``; ``on_target``:
-      the performance target is reached; ``suspended``: LRU was better, and decides for some
-      lessons; ``frozen`` by the user
+    - ``state``: ``fixed`` weights; ``filling``: less than an eighth full; ``learning``;
+      ``on_target``: the performance target is reached; ``suspended``: LRU was better, and decides
+      for some lessons; ``frozen`` by the user
     - ``lessons``, ``vetoes``: how often what was counted became what entries are worth, and how
       often the guard suspended that
     - ``requests``: uses and insertions seen; ``next_lesson``: requests until the next, or None

@@ -103,8 +103,9 @@ class Grades(Recency):
 
     def value(self, key: Any, size: int, cost: float, importance: float) -> None:
         weights, seat = self.weights, self.seats[key]
-        value = power(cost, weights.cost) * power(importance, weights.importance)
-        value *= power(max(size, 1), -weights.size)
+        value = power(max(size, 1), -weights.size)
+        value *= min(power(cost, weights.cost), 1e30)
+        value *= min(power(importance, weights.importance), 1e30)
         grades = OCTAVE * math.log2(single(max(min(value, 1e30), 1e-30)))
         offset = math.floor(max(min(grades, FARTHEST), -FARTHEST) + 0.5)
         if offset != seat.offset:
