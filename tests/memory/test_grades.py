@@ -135,7 +135,8 @@ def test_extreme_factors(weights: Weights | None, make: Any) -> None:
                 cache.check()
     assert cache.currsize <= 2**62
     assert cache.evict(10) == 10
-    assert cache.evict_bytes(2**60) >= 2**60
+    wanted = min(2**60, cache.currsize)
+    assert cache.evict_bytes(wanted) >= wanted
     for key in cache.coldest(20):
         cache[key]
     cache.check()
