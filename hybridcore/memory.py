@@ -8,7 +8,15 @@ import inspect
 import math
 import reprlib
 import weakref
-from collections.abc import Callable, ItemsView, Iterable, Iterator, MutableMapping, ValuesView
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridcore._native import MemoryStore, footprint_of
@@ -193,6 +201,26 @@ class Cache(MemoryStore[K, V], MutableMapping[K, V]):
         old as the copy.
         """
         return copy.copy(self)
+
+    def __or__(self, other: Mapping[K, V]) -> Self:
+        """A copy of the cache with the other's items put into it."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        merged = self.copy()
+        merged.update(other)
+        return merged
+
+    def __ror__(self, other: Mapping[K, V]) -> Self:
+        """A copy of the cache with the other's items, where it has none of its own."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        merged = self.copy()
+        merged.update({key: value for key, value in other.items() if key not in merged})
+        return merged
+
+    def __ior__(self, other: Mapping[K, V]) -> Self:
+        self.update(other)
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         entries = self.entries()  # may tell of expired ones, and the listener may change the rest

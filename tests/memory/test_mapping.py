@@ -228,3 +228,20 @@ def test_does_what_a_dict_does(make: Any) -> None:
             case _:
                 assert cache.get(key) == expected.get(key)
     assert dict(cache) == expected
+
+
+def test_union() -> None:
+    """`|` makes a bounded copy in which the right side wins, `|=` updates in place."""
+    cache: Cache[str, int] = Cache(3)
+    cache.update(a=1, b=2)
+    assert dict(cache | {"b": 3, "c": 4}) == {"a": 1, "b": 3, "c": 4}
+    assert dict({"b": 3, "c": 4} | cache) == {"a": 1, "b": 2, "c": 4}
+    assert (cache | {}).maxsize == 3
+    assert len(cache | {"c": 3, "d": 4}) == 3
+    same = cache
+    cache |= {"b": 5}
+    assert same is cache
+    assert dict(cache) == {"a": 1, "b": 5}
+    with pytest.raises(TypeError):
+        _ = cache | 5  # type: ignore[operator]
+    cache.check()
