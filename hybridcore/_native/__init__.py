@@ -1,12 +1,12 @@
-"""The compiled modules. Python code imports their classes from here and never from beneath."""
+"""The compiled modules that run without the GIL. Python code imports their classes from here.
+
+Those that need it switch it on in a free-threaded interpreter, so they are imported at use.
+"""
 
 try:
-    from hybridcore._native.bounded import BoundedMapping, KeySequence, NestedTimer
     from hybridcore._native.footprint import footprint_of
     from hybridcore._native.front import Front
-    from hybridcore._native.function import CachedFunction
     from hybridcore._native.memory import MemoryStore
-    from hybridcore._native.outcome import Raised
     from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed, new_struct
 except ModuleNotFoundError as error:
     raise ImportError(
@@ -16,13 +16,8 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "MAX_DEPTH",
-    "BoundedMapping",
-    "CachedFunction",
     "Front",
-    "KeySequence",
     "MemoryStore",
-    "NestedTimer",
-    "Raised",
     "footprint_of",
     "is_plain",
     "is_well_formed",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hybridcore._native import CachedFunction, MemoryStore
+    from hybridcore._native import MemoryStore
+    from hybridcore._native.function import CachedFunction
     from hybridcore.types import CacheInfo
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from hybridcore._native import CachedFunction
+from hybridcore._native.function import CachedFunction
 from hybridcore.decorators.bound import Bound
 from hybridcore.decorators.loads import Loads, keep_while_locked
 from hybridcore.errors import ConfigurationError

@@ -8,7 +8,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from hybridcore._native import Raised
+from hybridcore._native.outcome import Raised
 from hybridcore.decorators.bound import Bound
 from hybridcore.errors import ValueTooLargeError
 from hybridcore.flights import MISSING, Flight, Flights, WaitsForItselfError, leading
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from types import TracebackType
 
-    from hybridcore._native import CachedFunction, MemoryStore
+    from hybridcore._native import MemoryStore
+    from hybridcore._native.function import CachedFunction
     from hybridcore.units import Duration
 
 _flights = Flights(locks=1)  # of all functions, so that one that waits for another is known

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from hybridcore._native import CachedFunction
+from hybridcore._native.function import CachedFunction
 from hybridcore.eviction import Weights
 from hybridcore.memory import Cache
 

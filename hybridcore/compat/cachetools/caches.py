@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, ClassVar, TypeVar, overload
 
-from hybridcore._native import BoundedMapping, KeySequence
+from hybridcore._native.bounded import BoundedMapping, KeySequence
 
 K = TypeVar("K")
 V = TypeVar("V")

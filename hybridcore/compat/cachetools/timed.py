@@ -8,7 +8,7 @@ from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from hybridcore._native import BoundedMapping
+from hybridcore._native.bounded import BoundedMapping
 from hybridcore.compat.cachetools.caches import Cache, K, T, V
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import typing_extensions
 
-    from hybridcore._native import NestedTimer
+    from hybridcore._native.bounded import NestedTimer
 
     Time = typing_extensions.TypeVar("Time", default=float)
 else:

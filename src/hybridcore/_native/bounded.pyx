@@ -23,6 +23,7 @@ from hybridcore._native.policy cimport (
     policy_touch,
 )
 from hybridcore._native.recency cimport recency_add, recency_remove
+from hybridcore._native.sections cimport take
 from hybridcore._native.table cimport Table, table_find, table_need_extras
 
 from hybridcore.errors import ValueTooLargeError
@@ -141,7 +142,7 @@ cdef class BoundedMapping:
             found = fresh(self, key, True)
             return self.__missing__(key) if found is MISSING else found
         if likely(lookup(self.store, <PyObject*> key, &value)):
-            return <object> value
+            return take(value)
         found = self.__missing__(key)
         touch(self, key)        # a use, if __missing__ has stored it
         return found
@@ -337,7 +338,7 @@ cdef object bounded_get(object self, PyObject* const* args, Py_ssize_t count, Py
         found = fresh(mapping, key, True)
         return <object> default if found is MISSING else found
     if likely(lookup(mapping.store, <PyObject*> key, &value)):
-        return <object> value
+        return take(value)
     return <object> default
 
 

@@ -1,3 +1,4 @@
+# cython: freethreading_compatible=True
 """How much memory a value takes, near enough to bound a cache by it."""
 
 import sys

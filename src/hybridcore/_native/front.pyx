@@ -1,3 +1,4 @@
+# cython: freethreading_compatible=True
 """The front of a hybrid cache: answers memory hits without a frame of Python."""
 
 from types import GenericAlias
@@ -9,6 +10,9 @@ from hybridcore._native.fastcall cimport (
 )
 from hybridcore._native.memory cimport MemoryStore, lookup
 from hybridcore._native.objects cimport likely
+from hybridcore._native.sections cimport take
+
+cimport cython
 
 cdef object MISSING = object()
 
@@ -20,6 +24,7 @@ cdef class Front:
     """
 
     cdef MemoryStore store
+    cdef MemoryStore former         # kept: without the GIL, a lookup may be about to enter it
     cdef object __weakref__
 
     @classmethod
@@ -32,7 +37,7 @@ cdef class Front:
         own_method(cls, &get_definition)
 
     def __init__(self, MemoryStore memory, /):
-        self.store = memory
+        look_into(self, memory)
 
     @property
     def memory(self):
@@ -41,7 +46,7 @@ cdef class Front:
 
     def _detach(self):
         """Stop answering from memory, as after ``close()``."""
-        self.store = None
+        look_into(self, None)
 
     def __getitem__(self, key):
         value = front_get(self, key, MISSING)
@@ -50,11 +55,18 @@ cdef class Front:
         return value
 
 
+@cython.critical_section
+cdef void look_into(Front front, MemoryStore store):
+    if front.store is not None:
+        front.former = front.store
+    front.store = store
+
+
 cdef object front_get(Front front, object key, object default):
     cdef PyObject* value
     if likely(front.store is not None):
         if likely(lookup(front.store, <PyObject*> key, &value)):
-            return <object> value
+            return take(value)
     return front._missed(key, default)
 
 

@@ -1,12 +1,14 @@
 """The native store of the memory tier, for the modules that look into it directly."""
 
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from hybridcore._native.clock cimport coarse_ns
 from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
 from hybridcore._native.policy cimport policy_touch
-from hybridcore._native.table cimport Table, table_find
+from hybridcore._native.sections cimport Section, enter, leave
+from hybridcore._native.table cimport UNDECIDED, Table, table_find, table_probe
 
 
 cdef class MemoryStore:
@@ -37,17 +39,32 @@ cdef int store_put_hashed(
     MemoryStore store, object key, uint32_t hash, object value, int64_t size, int64_t ttl,
     int64_t stale, double cost, double importance, PyObject* note,
 ) except -1
+cdef int lookup_asking(
+    MemoryStore store, PyObject* key, uint32_t hash, PyObject** value
+) except -1
 
 
 cdef inline int lookup(MemoryStore store, PyObject* key, PyObject** value) except -1:
-    """1 and the value, borrowed, of a fresh entry; 0 on a miss."""
-    return lookup_hashed(store, key, mix(object_hash(key)), value)
+    """1 and the value of a fresh entry, a new reference, see `take`; 0 on a miss."""
+    cdef int found
+    cdef Section section
+    cdef uint32_t hash = mix(object_hash(key))
+    enter(&section, <PyObject*> store)
+    cdef int64_t i = table_probe(&store.table, key, hash)
+    if unlikely(i == UNDECIDED or store.timer is not None):
+        leave(&section)
+        return lookup_asking(store, key, hash, value)
+    found = answer(store, i, 0, value)
+    if likely(found):
+        Py_INCREF(<object> value[0])    # before another thread can take the entry out
+    leave(&section)
+    return found
 
 
 cdef inline int lookup_hashed(
     MemoryStore store, PyObject* key, uint32_t hash, PyObject** value
 ) except -1:
-    """`lookup` by who knows the mixed hash of the key."""
+    """`lookup` within the section, by who knows the mixed hash: the value is borrowed."""
     cdef int64_t now = timer_now(store)
     return answer(store, table_find(&store.table, key, hash), now, value)
 

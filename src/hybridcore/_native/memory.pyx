@@ -1,3 +1,4 @@
+# cython: freethreading_compatible=True
 """The native store of the memory tier: a bounded mapping with an O(1) policy."""
 
 import math
@@ -31,6 +32,7 @@ from hybridcore._native.policy cimport (
 from hybridcore._native.removals cimport (
     Removal, Removals, removal_at, removals_init, removals_next,
 )
+from hybridcore._native.sections cimport Section, enter, leave, take
 from hybridcore._native.table cimport (
     table_add, table_free, table_init, table_need_extras, table_need_wheel, table_remove,
     table_reserve,
@@ -47,6 +49,12 @@ cimport cython
 
 cdef extern from "Python.h":
     PyObject* PyObject_CallFunctionObjArgs(object function, ...) noexcept
+
+    ctypedef struct PyMappingMethods:
+        void* mp_ass_subscript
+
+    ctypedef struct MappingType "PyTypeObject":
+        PyMappingMethods* tp_as_mapping
 
 cdef enum:
     EXPIRE_PER_WRITE = 64   # due entries that one write removes at most
@@ -121,32 +129,35 @@ cdef class MemoryStore:
         self, limit, sizer, ttl, timer, listener, estimates, weights, adaptive, low_water, /
     ):
         cdef Policy policy
+        cdef Table old
         cdef int64_t bound = NO_LIMIT if limit is None else limit
         cdef int64_t ttl_ns = 0 if ttl is None else ttl_to_ns(ttl)
         cdef bint counted = sizer is None and not estimates
         make_policy(&policy, weights, adaptive, bound if counted and limit is not None else 0)
-        former = self.listener
-        self.weights = weights
-        self.adaptive = adaptive
-        self.size_exponent = weights.size
-        self.cost_exponent = weights.cost
-        self.importance_exponent = weights.importance
-        self.per_byte = adaptive is None or adaptive.objective != "byte_hit_ratio"
-        self.low_share = low_water
-        set_limit(self, bound)
-        self.sizer = sizer
-        self.ttl = ttl_ns
-        self.timer = timer
-        self.listener = listener
-        self.estimates = estimates
-        policy_free(&self.table.policy)
-        self.table.policy = policy
-        if self.table.count:        # a second call starts anew
-            self.removals[EXPLICIT] += self.table.count
-            release_all(self, former)
+        memset(&old, 0, sizeof(Table))
+        with cython.critical_section(self):
+            former = self.listener
+            self.weights = weights
+            self.adaptive = adaptive
+            self.size_exponent = weights.size
+            self.cost_exponent = weights.cost
+            self.importance_exponent = weights.importance
+            self.per_byte = adaptive is None or adaptive.objective != "byte_hit_ratio"
+            self.low_share = low_water
+            set_limit(self, bound)
+            self.sizer = sizer
+            self.ttl = ttl_ns
+            self.timer = timer
+            self.listener = listener
+            self.estimates = estimates
+            if self.table.count and not take_all(self, &old):   # a second call starts anew
+                raise MemoryError()
+            policy_free(&self.table.policy)
+            self.table.policy = policy
+        let_go(&old, former)
 
     def __dealloc__(self):
-        release_all(self, None)
+        release_all(self)
         table_free(&self.table)
 
     # -- reading ----------------------------------------------------------------------------
@@ -154,13 +165,14 @@ cdef class MemoryStore:
     def __getitem__(self, key):
         cdef PyObject* value
         if lookup(self, <PyObject*> key, &value):
-            return <object> value
+            return take(value)
         return self.__missing__(key)
 
     def __missing__(self, key):
         """Called by ``cache[key]`` when the key is not there; a subclass may return a value."""
         raise KeyError(key)
 
+    @cython.critical_section
     def __contains__(self, key):
         return find_fresh(self, key) >= 0
 
@@ -175,6 +187,7 @@ cdef class MemoryStore:
         """Iterate over keys (0), values (1) or items (2) without touching the entries."""
         return StoreIterator.__new__(StoreIterator, self, what)
 
+    @cython.critical_section
     def peek(self, key, default=None, /):
         """Return the value without counting a lookup or moving the entry."""
         cdef int64_t i = find_fresh(self, key)
@@ -186,9 +199,10 @@ cdef class MemoryStore:
         cdef PyObject* value
         for key in keys:
             if lookup(self, <PyObject*> key, &value):
-                found[key] = <object> value
+                found[key] = take(value)
         return found
 
+    @cython.critical_section
     def ttl_left(self, key, /):
         """Return the seconds until the entry expires, None if it never does.
 
@@ -211,12 +225,15 @@ cdef class MemoryStore:
         O(n) with fixed weights. The learned policy ranks all entries, O(n log n), but looks only
         at a sample of them when it evicts.
         """
+        expire(self)
         return ordered_keys(self, n, False)
 
     def hottest(self, Py_ssize_t n=1, /):
         """Return up to ``n`` keys, the last to be evicted first. O(entries)."""
+        expire(self)
         return ordered_keys(self, n, True)
 
+    @cython.critical_section
     def worth(self, key, /):
         """Return what the learned policy thinks the entry is worth now, for the room it takes.
 
@@ -268,6 +285,7 @@ cdef class MemoryStore:
             cost, 1.0, NULL if note is None else <PyObject*> note,
         )
 
+    @cython.critical_section
     def held(self, key, /):
         """Return ``(value, ttl_left, note)`` even if stale, None if absent; counts nothing.
 
@@ -294,12 +312,19 @@ cdef class MemoryStore:
         """Return the value of the key, storing ``default`` first if it is not there."""
         cdef PyObject* value
         if lookup(self, <PyObject*> key, &value):
-            return <object> value
+            return take(value)
+        if sets_by_itself(self):
+            value = NULL
+            write(
+                self, key, mix(object_hash(<PyObject*> key)), default, -1, self.ttl, 0, 1.0, 1.0, NULL,
+                &value,
+            )
+            return take(value) if value != NULL else default
         self[key] = default
         return default
 
     def __delitem__(self, key):
-        if remove(self, find_fresh(self, key)) is MISSING:
+        if remove(self, key, True) is MISSING:
             raise KeyError(key)
 
     def pop(self, key, /, default=MISSING):
@@ -308,7 +333,7 @@ cdef class MemoryStore:
         Raises:
             KeyError: the key is not there and no default was given.
         """
-        value = remove(self, find_fresh(self, key))
+        value = remove(self, key, True)
         if value is not MISSING:
             return value
         if default is MISSING:
@@ -317,7 +342,7 @@ cdef class MemoryStore:
 
     def discard(self, key, /):
         """Remove the entry, expired or not; return whether it was there."""
-        return remove(self, find(self, key)) is not MISSING
+        return remove(self, key, False) is not MISSING
 
     def popitem(self):
         """Remove the entry that would be evicted next and return its ``(key, value)``.
@@ -326,23 +351,30 @@ cdef class MemoryStore:
             KeyError: the cache is empty.
         """
         cdef Removals removals
+        cdef uint32_t i
         expire(self)
-        cdef uint32_t i = victim(self, NIL)
-        if i == NIL:
-            raise KeyError(f"popitem(): {type(self).__name__} is empty") from None
-        # A new tuple may run the garbage collector, and that any code: after the entry is out.
-        key = <object> self.table.entries[i].key
-        value = <object> self.table.entries[i].value
         removals_init(&removals)
-        take_out(self, i, EXPLICIT, &removals)
+        with cython.critical_section(self):
+            i = victim(self, NIL)
+            if i == NIL:
+                raise KeyError(f"popitem(): {type(self).__name__} is empty") from None
+            # A new tuple may run the garbage collector, and that any code: after the entry is out.
+            key = <object> self.table.entries[i].key
+            value = <object> self.table.entries[i].value
+            take_out(self, i, EXPLICIT, &removals)
         release(self, &removals)
         return key, value
 
     def clear(self):
         """Remove every entry."""
-        self.removals[EXPLICIT] += self.table.count
-        release_all(self, self.listener)
+        cdef Table old
+        with cython.critical_section(self):
+            listener = self.listener
+            if not take_all(self, &old):
+                raise MemoryError()
+        let_go(&old, listener)
 
+    @cython.critical_section
     def touch(self, key, ttl=None, /):
         """Make the entry the hottest and renew its expiry; return whether it was there.
 
@@ -373,18 +405,20 @@ cdef class MemoryStore:
         cdef int64_t bound = NO_LIMIT if limit is None else limit
         cdef bint counted = self.sizer is None and not self.estimates
         expire(self)
-        set_limit(self, bound)
-        policy_resized(&self.table.policy, bound if counted and limit is not None else 0)
-        if self.size >= self.study_from and self.limit != NO_LIMIT:
-            policy_study(&self.table.policy, capacity_of(self))
-        self.shrinking += 1
+        with cython.critical_section(self):
+            set_limit(self, bound)
+            policy_resized(&self.table.policy, bound if counted and limit is not None else 0)
+            if self.size >= self.study_from and self.limit != NO_LIMIT:
+                policy_study(&self.table.policy, capacity_of(self))
+            self.shrinking += 1
         try:
             while self.size > <uint64_t> self.limit and evict_batch(
                 self, BATCH, INT64_MAX, True
             ):
                 pass
         finally:
-            self.shrinking -= 1
+            with cython.critical_section(self):
+                self.shrinking -= 1
 
     def evict(self, n=1, /):
         """Evict ``n`` entries, those that the policy would evict next; return how many were.
@@ -413,6 +447,7 @@ cdef class MemoryStore:
             pass
         return self.removed_size[SIZE] - before
 
+    @cython.critical_section
     def freeze(self, bint frozen=True, /):
         """Stop learning and go on with what is known, or learn again."""
         self.table.policy.learned.frozen = frozen
@@ -424,6 +459,7 @@ cdef class MemoryStore:
         """Total size of the entries."""
         return self.size
 
+    @cython.critical_section
     def counters(self):
         """Return hits, misses, insertions, updates, the removals by cause, and what else counts.
 
@@ -438,6 +474,7 @@ cdef class MemoryStore:
             self.table.policy.learned.readmitted,
         )
 
+    @cython.critical_section
     def learned(self):
         """Return what the learned policy knows of itself, None with fixed weights.
 
@@ -459,6 +496,7 @@ cdef class MemoryStore:
             <uint64_t> policy.learned.knowledge.ghosts.sets * WAYS,
         )
 
+    @cython.critical_section
     def options(self):
         """Return what the store was made with, as ``__init__`` takes it."""
         return (
@@ -480,27 +518,28 @@ cdef class MemoryStore:
         cdef uint32_t k, i
         cdef uint64_t version
         expire(self)
-        now = clock(self)
-        version = self.table.version
-        ranks = rank(self, BY_USE)
-        try:
-            for k in range(self.table.count):
-                i = ranks[k].entry
-                key = <object> self.table.entries[i].key
-                value = <object> self.table.entries[i].value
-                uses = policy_frequency(&self.table.policy, self.table.entries, i)
-                if self.table.extras == NULL:
-                    rows.append((key, value, 0, 0, 1, 1.0, 1.0, uses))
-                else:
-                    extra = &self.table.extras[i]
-                    left = max(extra.deadline - now, 1) if extra.deadline else 0
-                    rows.append((
-                        key, value, extra.ttl, left, extra.size, extra.cost, extra.importance, uses
-                    ))
-                if version != self.table.version:
-                    raise RuntimeError("the cache was changed while its entries were read")
-        finally:
-            PyMem_RawFree(ranks)
+        with cython.critical_section(self):
+            now = clock(self)
+            version = self.table.version
+            ranks = rank(self, BY_USE)
+            try:
+                for k in range(self.table.count):
+                    i = ranks[k].entry
+                    key = <object> self.table.entries[i].key
+                    value = <object> self.table.entries[i].value
+                    uses = policy_frequency(&self.table.policy, self.table.entries, i)
+                    if self.table.extras == NULL:
+                        rows.append((key, value, 0, 0, 1, 1.0, 1.0, uses))
+                    else:
+                        extra = &self.table.extras[i]
+                        left = max(extra.deadline - now, 1) if extra.deadline else 0
+                        rows.append((
+                            key, value, extra.ttl, left, extra.size, extra.cost, extra.importance, uses
+                        ))
+                    if version != self.table.version:
+                        raise RuntimeError("the cache was changed while its entries were read")
+            finally:
+                PyMem_RawFree(ranks)
         return rows
 
     def restore(self, rows, /):
@@ -508,13 +547,17 @@ cdef class MemoryStore:
         cdef int64_t i
         for key, value, ttl, left, size, cost, importance, frequency in rows:
             store_put(self, key, value, size, left, 0, cost, importance, NULL)
-            i = find_fresh(self, key)
-            if i < 0:
-                continue
-            policy_set_frequency(&self.table.policy, self.table.entries, <uint32_t> i, frequency)
-            if ttl and self.table.extras != NULL:
-                self.table.extras[i].ttl = ttl
+            with cython.critical_section(self):
+                i = find_fresh(self, key)
+                if i < 0:
+                    continue
+                policy_set_frequency(
+                    &self.table.policy, self.table.entries, <uint32_t> i, frequency
+                )
+                if ttl and self.table.extras != NULL:
+                    self.table.extras[i].ttl = ttl
 
+    @cython.critical_section
     def memory_bytes(self):
         """Return the bytes of the table itself; keys and values are not in it."""
         cdef size_t total = (<size_t> self.table.mask + 1) * sizeof(self.table.slots[0])
@@ -525,6 +568,7 @@ cdef class MemoryStore:
             total += sizeof(self.table.wheel[0])
         return total + policy_bytes(&self.table.policy)
 
+    @cython.critical_section
     def check(self):
         """Assert every invariant of the table; for tests.
 
@@ -540,7 +584,7 @@ cdef object store_get(object self, PyObject* const* args, Py_ssize_t count, PyOb
     cdef PyObject* value
     cdef PyObject* default = default_argument(args, count, names)
     if likely(lookup(<MemoryStore> self, args[0], &value)):
-        return <object> value
+        return take(value)
     return <object> default
 
 
@@ -557,10 +601,26 @@ add_method(MemoryStore, &get_definition)
 
 
 # -- the steps ------------------------------------------------------------------------------
+#
+# Those that look into the table are called within the section of the store. The user's code is
+# run outside of it by measure() and release(), and within it, where it may change the table as it
+# may under the GIL, by clock() and find().
 
 cdef int64_t clock(MemoryStore store) except? -1:
     """Nanoseconds on the store's clock."""
     return coarse_ns() if store.timer is None else read_timer(store.timer)
+
+
+cdef int lookup_asking(
+    MemoryStore store, PyObject* key, uint32_t hash, PyObject** value
+) except -1:
+    """`lookup` where the timer or a key's ``__eq__`` are Python code."""
+    cdef int found
+    with cython.critical_section(store):
+        found = lookup_hashed(store, key, hash, value)
+        if found:
+            Py_INCREF(<object> value[0])
+    return found
 
 
 cdef int64_t find(MemoryStore store, object key) except -2:
@@ -572,10 +632,14 @@ cdef int64_t find_fresh(MemoryStore store, object key) except -2:
     """Index of the entry if it is there and has not expired, -1 otherwise; counts nothing."""
     cdef int64_t now = clock(store) if store.table.wheel != NULL else 0
     cdef int64_t i = find(store, key)
-    if i >= 0 and store.table.extras != NULL:
-        if store.table.extras[i].deadline and now >= store.table.extras[i].deadline:
-            return -1
-    return i
+    return i if i >= 0 and is_fresh(store, i, now) else -1
+
+
+cdef inline bint is_fresh(MemoryStore store, int64_t i, int64_t now) noexcept:
+    return (
+        store.table.extras == NULL or store.table.extras[i].deadline == 0
+        or now < store.table.extras[i].deadline
+    )
 
 
 cdef inline bint has_ended(MemoryStore store, int64_t i, int64_t now) noexcept:
@@ -684,12 +748,12 @@ cdef Rank* rank(MemoryStore store, int by) except NULL:
     return ranks
 
 
+@cython.critical_section
 cdef list ordered_keys(MemoryStore store, Py_ssize_t n, bint hottest_first):
     """Up to ``n`` keys in the order of eviction, or backwards."""
     cdef list keys = []
     cdef Rank* ranks
     cdef uint32_t k, i
-    expire(store)
     if store.table.policy.rule != LEARNED and not hottest_first:
         i = policy_coldest(&store.table.policy)
         while i != NIL and len(keys) < n:
@@ -729,7 +793,9 @@ cdef int64_t checked_size(object size) except -1:
 cdef int64_t measure(MemoryStore store, object key, object value) except -1:
     """What the entry counts; may run the user's code."""
     if store.sizer is not None:
-        return checked_size(store.sizer(value))
+        with cython.critical_section(store):    # a second __init__ lets go of it
+            sizer = store.sizer
+        return checked_size(sizer(value))
     if store.estimates:
         return footprint(key) + footprint(value) + ENTRY_BYTES
     return 1
@@ -761,10 +827,14 @@ cdef int release(MemoryStore store, Removals* removals) except -1:
     """Tell the listener of what was removed and let it go. User code runs here, and only here."""
     cdef uint32_t i
     cdef Removal* removal
-    cdef PyObject* listener = <PyObject*> store.listener
+    cdef PyObject* listener
+    cdef Section section
     if removals.count == 0:
         return 0
+    enter(&section, <PyObject*> store)
+    listener = <PyObject*> store.listener
     Py_INCREF(<object> listener)
+    leave(&section)
     for i in range(removals.count):
         removal = removal_at(removals, i)
         if listener != <PyObject*> None and removal.key != NULL:
@@ -792,12 +862,16 @@ cdef int expire(MemoryStore store) except -1:
     """Remove what has expired; returns how many entries."""
     cdef Removals removals
     cdef uint32_t count
-    cdef int64_t now = clock(store) if store.table.wheel != NULL else 0
-    if store.table.wheel == NULL:       # also when the timer cleared the cache
+    cdef int64_t now
+    if store.table.wheel == NULL:
         return 0
     removals_init(&removals)
-    wheel_advance(store.table.wheel, store.table.extras, now)
-    take_due(store, NIL, NIL, &removals)
+    with cython.critical_section(store):
+        now = clock(store)
+        if store.table.wheel == NULL:       # the timer cleared the cache
+            return 0
+        wheel_advance(store.table.wheel, store.table.extras, now)
+        take_due(store, NIL, NIL, &removals)
     count = removals.count
     release(store, &removals)
     return count
@@ -898,17 +972,20 @@ cdef int64_t evict_batch(
     """
     cdef Removals removals
     cdef uint32_t spared = NIL
-    cdef uint64_t before = store.size
+    cdef uint64_t before
     cdef int64_t evicted
     removals_init(&removals)
-    while removals.count < most and before - store.size < <uint64_t> size:
-        if to_bound and store.size <= <uint64_t> store.limit:
-            break
-        if not evict_one(store, &spared, &removals):
-            break
-        policy_settle(
-            &store.table.policy, store.table.entries, store.table.extras, store.table.count, NIL
-        )
+    with cython.critical_section(store):
+        before = store.size
+        while removals.count < most and before - store.size < <uint64_t> size:
+            if to_bound and store.size <= <uint64_t> store.limit:
+                break
+            if not evict_one(store, &spared, &removals):
+                break
+            policy_settle(
+                &store.table.policy, store.table.entries, store.table.extras, store.table.count,
+                NIL,
+            )
     evicted = removals.count
     release(store, &removals)
     with nogil:
@@ -939,9 +1016,9 @@ cdef int store_put(
     double cost, double importance, PyObject* note,
 ) except -1:
     """Insert or replace."""
-    cdef uint32_t hash = mix(object_hash(<PyObject*> key))
     return store_put_hashed(
-        store, key, hash, value, size, ttl, stale, cost, importance, note
+        store, key, mix(object_hash(<PyObject*> key)), value, size, ttl, stale, cost, importance,
+        note,
     )
 
 
@@ -949,15 +1026,47 @@ cdef int store_put_hashed(
     MemoryStore store, object key, uint32_t hash, object value, int64_t size, int64_t ttl,
     int64_t stale, double cost, double importance, PyObject* note,
 ) except -1:
-    """`store_put`. All user code runs before the table is changed or after."""
+    """`store_put` by who knows the mixed hash of the key."""
+    return write(
+        store, key, hash, value, size, ttl, stale, cost, importance, note, NULL
+    )
+
+
+cdef int write(
+    MemoryStore store, object key, uint32_t hash, object value, int64_t size, int64_t ttl,
+    int64_t stale, double cost, double importance, PyObject* note, PyObject** there,
+) except -1:
+    """`store_put`. All user code runs before the table is changed or after.
+
+    With ``there``, a fresh entry stays, and ``there`` gets a new reference to its value.
+    """
     cdef Removals removals
+    cdef Section section
+    if size < 0:
+        size = measure(store, key, value)
+    removals_init(&removals)
+    enter(&section, <PyObject*> store)
+    try:
+        write_in(
+            store, key, hash, value, size, ttl, stale, cost, importance, note, there, &removals
+        )
+    finally:
+        leave(&section)
+    release(store, &removals)
+    return 0
+
+
+cdef int write_in(
+    MemoryStore store, object key, uint32_t hash, object value, int64_t size, int64_t ttl,
+    int64_t stale, double cost, double importance, PyObject* note, PyObject** there,
+    Removals* removals,
+) except -1:
+    """The part of `write` that is within the section."""
     cdef Removal* replaced
     cdef int64_t now = 0
     cdef int64_t i
     cdef bint is_new
     cdef Extra* extra
-    if size < 0:
-        size = measure(store, key, value)
     if size > store.limit:
         store.rejections += 1
         raise ValueTooLargeError(
@@ -967,6 +1076,10 @@ cdef int store_put_hashed(
     if store.table.wheel != NULL or ttl > 0:
         now = clock(store)
     i = table_find(&store.table, <PyObject*> key, hash)
+    if there != NULL and i >= 0 and is_fresh(store, i, now):
+        there[0] = store.table.entries[i].value
+        Py_INCREF(<object> there[0])
+        return 0
     # From here to release() nothing runs that could see or change the table.
     if store.table.extras == NULL and (
         ttl > 0 or size != 1 or cost != 1.0 or importance != 1.0 or note != NULL
@@ -974,7 +1087,6 @@ cdef int store_put_hashed(
         table_need_extras(&store.table)
     if ttl > 0:
         table_need_wheel(&store.table, now)
-    removals_init(&removals)
     is_new = i < 0
     if is_new:
         table_reserve(&store.table)
@@ -986,7 +1098,7 @@ cdef int store_put_hashed(
         if store.table.policy.learned.knowledge == NULL and store.size >= store.study_from:
             policy_study(&store.table.policy, capacity_of(store))
     else:
-        replaced = removals_next(&removals)
+        replaced = removals_next(removals)
         replaced.value = store.table.entries[i].value
         replaced.note = NULL
         if has_ended(store, i, now):
@@ -1020,47 +1132,60 @@ cdef int store_put_hashed(
         if store.table.wheel != NULL:
             if now >> TICK_BITS != store.table.wheel.tick:
                 wheel_advance(store.table.wheel, store.table.extras, now)
-            i = take_due(store, <uint32_t> i, EXPIRE_PER_WRITE, &removals)
+            i = take_due(store, <uint32_t> i, EXPIRE_PER_WRITE, removals)
     if store.size > <uint64_t> store.limit or store.above_low_water:
-        i = make_room(store, <uint32_t> i, &removals)
+        i = make_room(store, <uint32_t> i, removals)
     if is_new:
         policy_settle(
             &store.table.policy, store.table.entries, store.table.extras, store.table.count,
             <uint32_t> i,
         )
-    release(store, &removals)
     return 0
 
 
-cdef object remove(MemoryStore store, int64_t i):
-    """Remove the entry and return its value; MISSING for index -1."""
+cdef object remove(MemoryStore store, object key, bint if_fresh):
+    """Remove the entry and return its value; MISSING when it is not there."""
     cdef Removals removals
-    if i < 0:
-        return MISSING
-    value = <object> store.table.entries[i].value
+    cdef int64_t i
     removals_init(&removals)
-    take_out(store, <uint32_t> i, EXPLICIT, &removals)
+    with cython.critical_section(store):
+        i = find_fresh(store, key) if if_fresh else find(store, key)
+        if i < 0:
+            return MISSING
+        value = <object> store.table.entries[i].value
+        take_out(store, <uint32_t> i, EXPLICIT, &removals)
     release(store, &removals)
     return value
 
 
-# -- the garbage collector ------------------------------------------------------------------
+cdef bint sets_by_itself(MemoryStore store) noexcept:
+    """Whether ``store[key] = value`` does what it does here, not what a subclass says."""
+    return (
+        (<MappingType*> (<PyObject*> store).ob_type).tp_as_mapping.mp_ass_subscript
+        == (<MappingType*> MemoryStore).tp_as_mapping.mp_ass_subscript
+    )
 
-cdef void release_all(MemoryStore store, object listener) noexcept:
-    """Empty the table, then tell the listener, if any, and let the entries go."""
-    cdef Table old = store.table
-    cdef uint32_t i
-    memset(&store.table, 0, sizeof(Table))
+
+cdef bint take_all(MemoryStore store, Table* old) noexcept:
+    """Move all entries out of the store; False when memory is out."""
+    old[0] = store.table
     try:
         table_init(&store.table)
     except MemoryError:
-        store.table = old
-        return
+        store.table = old[0]
+        return False
     store.table.version = old.version + 1
     store.table.policy = old.policy
     policy_clear(&store.table.policy)
     policy_init(&old.policy)
+    store.removals[EXPLICIT] += old.count
     store.size = 0
+    return True
+
+
+cdef void let_go(Table* old, object listener) noexcept:
+    """Tell the listener, if any, of the entries that were taken out, and let them go."""
+    cdef uint32_t i
     for i in range(old.count):
         if listener is not None:
             notify(listener, old.entries[i].key, old.entries[i].value, EXPLICIT)
@@ -1068,7 +1193,17 @@ cdef void release_all(MemoryStore store, object listener) noexcept:
         Py_XDECREF(old.entries[i].value)
         if old.extras != NULL:
             Py_XDECREF(old.extras[i].note)
-    table_free(&old)
+    table_free(old)
+
+
+# -- the garbage collector ------------------------------------------------------------------
+#
+# It stops all threads to traverse, and clears and deallocates what no other thread can reach.
+
+cdef void release_all(MemoryStore store) noexcept:
+    cdef Table old
+    if take_all(store, &old):
+        let_go(&old, None)
 
 
 ctypedef int (*traverse_function)(PyObject*, visitproc, void*) noexcept
@@ -1098,7 +1233,7 @@ cdef int store_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
 
 cdef int store_clear(PyObject* self) noexcept:
     if (<MemoryStore> self).table.count:
-        release_all(<MemoryStore> self, None)
+        release_all(<MemoryStore> self)
     return clear_members(self)
 
 
@@ -1136,7 +1271,8 @@ cdef class StoreIterator:
     def __cinit__(self, MemoryStore store not None, int what):
         if store.table.wheel != NULL:
             expire(store)
-            self.now = clock(store)
+            with cython.critical_section(store):
+                self.now = clock(store)
         self.store = store
         self.version = store.table.version
         self.what = what
@@ -1147,25 +1283,26 @@ cdef class StoreIterator:
     def __next__(self):
         cdef Table* table = &self.store.table
         cdef uint32_t i
-        if self.version != table.version and self.position != NIL:
-            raise RuntimeError(f"{type(self.store).__name__} changed size during iteration")
-        while self.position < table.count:
-            i = self.position
-            self.position += 1
-            if (
-                table.extras != NULL and table.extras[i].deadline
-                and table.extras[i].deadline <= self.now
-            ):
-                continue
-            if self.what == KEYS:
-                return <object> table.entries[i].key
-            value = <object> table.entries[i].value
-            if self.what == VALUES:
-                return value
-            key = <object> table.entries[i].key     # held before a new tuple runs the collector
-            return key, value
-        self.position = NIL         # the end stays the end, whatever comes into the cache later
-        raise StopIteration
+        with cython.critical_section(self.store):       # and of the iterator as well
+            if self.version != table.version and self.position != NIL:
+                raise RuntimeError(f"{type(self.store).__name__} changed size during iteration")
+            while self.position < table.count:
+                i = self.position
+                self.position += 1
+                if (
+                    table.extras != NULL and table.extras[i].deadline
+                    and table.extras[i].deadline <= self.now
+                ):
+                    continue
+                if self.what == KEYS:
+                    return <object> table.entries[i].key
+                value = <object> table.entries[i].value
+                if self.what == VALUES:
+                    return value
+                key = <object> table.entries[i].key     # held before a new tuple runs the collector
+                return key, value
+            self.position = NIL         # the end stays the end, whatever comes into the cache later
+            raise StopIteration
 
     def __length_hint__(self):
         return self.store.table.count - min(self.position, self.store.table.count)

@@ -1,3 +1,4 @@
+# cython: freethreading_compatible=True
 """Native checks of plain trees: before one is written as MessagePack, and before one is read.
 
 A plain tree is made of None, bool, int, float, str, bytes, list and dict and nothing else,
@@ -5,6 +6,8 @@ subclasses included, so that what MessagePack gives back equals what it was give
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+
+cimport cython
 
 cdef extern from "Python.h":
     ctypedef struct PyObject
@@ -83,14 +86,24 @@ def new_struct(object cls, /) -> object:
 
 
 cdef bint c_is_plain(PyObject* value, int depth) noexcept:
-    """Borrows what it looks at: no Python code runs meanwhile that could let go of it."""
-    cdef Py_ssize_t i = 0
-    cdef PyObject* key
-    cdef PyObject* item
     if c_is_plain_leaf(value):
         return True
     if depth == DEPTH_WRITTEN:
         return False
+    if Py_TYPE(value) == &PyDict_Type or Py_TYPE(value) == &PyList_Type:
+        with cython.critical_section(<object>value):
+            return c_is_plain_container(value, depth)
+    return False
+
+
+cdef bint c_is_plain_container(PyObject* value, int depth) noexcept:
+    """Borrows the leaves: nothing runs meanwhile that could let go of them.
+
+    A container within is held, as entering its section may give this one away.
+    """
+    cdef Py_ssize_t i = 0
+    cdef PyObject* key
+    cdef PyObject* item
     if Py_TYPE(value) == &PyDict_Type:
         while PyDict_Next(value, &i, &key, &item):
             if not c_is_plain_leaf(key):
@@ -98,13 +111,12 @@ cdef bint c_is_plain(PyObject* value, int depth) noexcept:
             if not c_is_plain_leaf(item) and not c_is_plain(item, depth + 1):
                 return False
         return True
-    if Py_TYPE(value) == &PyList_Type:
-        for i in range(PyList_GET_SIZE(value)):
-            item = PyList_GET_ITEM(value, i)
-            if not c_is_plain_leaf(item) and not c_is_plain(item, depth + 1):
-                return False
-        return True
-    return False
+    while i < PyList_GET_SIZE(value):
+        item = PyList_GET_ITEM(value, i)
+        if not c_is_plain_leaf(item) and not c_is_plain(item, depth + 1):
+            return False
+        i += 1
+    return True
 
 
 cdef inline bint c_is_plain_leaf(PyObject* value) noexcept:

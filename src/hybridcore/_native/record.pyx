@@ -1,7 +1,7 @@
 """The record of the disk tier: packed, checked and decoded where LMDB maps it.
 
 Everything here runs under the GIL, which py-lmdb needs anyway: the counters and the gate
-are plain integers because of it.
+are plain integers because of it. A free-threaded interpreter switches it on for this module.
 """
 
 cimport cython

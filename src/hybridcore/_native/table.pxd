@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from hybridcore._native.entry cimport NIL, Entry, Extra
-from hybridcore._native.objects cimport ASK_PYTHON, EQUAL, likely, object_equal
+from hybridcore._native.objects cimport ASK_PYTHON, EQUAL, likely, object_equal, unlikely
 from hybridcore._native.policy cimport (
     Policy, policy_add, policy_free, policy_init, policy_moved, policy_remove,
 )
@@ -22,6 +22,7 @@ from hybridcore._native.wheel cimport NO_BUCKET, Wheel, wheel_clear, wheel_moved
 cdef enum:
     MIN_SLOT_BITS = 3
     MAX_SLOT_BITS = 31
+    UNDECIDED = -2
     MAX_RESTARTS = 1000     # a key whose __eq__ changes the cache every time would never end
 
 
@@ -67,6 +68,14 @@ cdef inline void table_free(Table* table) noexcept nogil:
 
 cdef inline int64_t table_find(Table* table, PyObject* key, uint32_t hash) except -2:
     """Index of the entry, or -1. Runs Python code only for keys other than str and int."""
+    cdef int64_t i = table_probe(table, key, hash)
+    if unlikely(i == UNDECIDED):
+        return table_find_asking(table, key, hash)
+    return i
+
+
+cdef inline int64_t table_probe(Table* table, PyObject* key, uint32_t hash) noexcept:
+    """`table_find` as far as it needs no Python code, else UNDECIDED."""
     cdef uint32_t position = hash >> table.shift
     cdef Slot slot
     cdef int same
@@ -79,7 +88,7 @@ cdef inline int64_t table_find(Table* table, PyObject* key, uint32_t hash) excep
             if likely(same == EQUAL):
                 return <int64_t> slot.entry - 1
             if same == ASK_PYTHON:
-                return table_find_asking(table, key, hash)
+                return UNDECIDED
         position = (position + 1) & table.mask
 
 
