@@ -316,7 +316,8 @@ cdef class MemoryStore:
         if sets_by_itself(self):
             value = NULL
             write(
-                self, key, mix(object_hash(<PyObject*> key)), default, -1, self.ttl, 0, 1.0, 1.0, NULL,
+                self, key, mix(object_hash(<PyObject*> key)), default, -1, self.ttl, 0, 1.0, 1.0,
+                NULL,
                 &value,
             )
             return take(value) if value != NULL else default
@@ -534,7 +535,8 @@ cdef class MemoryStore:
                         extra = &self.table.extras[i]
                         left = max(extra.deadline - now, 1) if extra.deadline else 0
                         rows.append((
-                            key, value, extra.ttl, left, extra.size, extra.cost, extra.importance, uses
+                            key, value, extra.ttl, left, extra.size, extra.cost,
+                            extra.importance, uses,
                         ))
                     if version != self.table.version:
                         raise RuntimeError("the cache was changed while its entries were read")
