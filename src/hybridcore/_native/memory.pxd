@@ -1,13 +1,12 @@
 """The native store of the memory tier, for the modules that look into it directly."""
 
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from hybridcore._native.clock cimport coarse_ns
 from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
 from hybridcore._native.policy cimport policy_touch
-from hybridcore._native.sections cimport Section, enter, leave
+from hybridcore._native.sections cimport Section, enter, hold, leave
 from hybridcore._native.table cimport UNDECIDED, Table, table_find, table_probe
 
 
@@ -46,17 +45,25 @@ cdef int lookup_asking(
 
 cdef inline int lookup(MemoryStore store, PyObject* key, PyObject** value) except -1:
     """1 and the value of a fresh entry, a new reference, see `take`; 0 on a miss."""
-    cdef int found
-    cdef Section section
     cdef uint32_t hash = mix(object_hash(key))
+    cdef int found = lookup_probing(store, key, hash, value)
+    if unlikely(found == UNDECIDED):
+        return lookup_asking(store, key, hash, value)
+    return found
+
+
+cdef inline int lookup_probing(
+    MemoryStore store, PyObject* key, uint32_t hash, PyObject** value
+) noexcept:
+    """`lookup` as far as it needs no Python code, else UNDECIDED."""
+    cdef int found = UNDECIDED
+    cdef Section section
     enter(&section, <PyObject*> store)
     cdef int64_t i = table_probe(&store.table, key, hash)
-    if unlikely(i == UNDECIDED or store.timer is not None):
-        leave(&section)
-        return lookup_asking(store, key, hash, value)
-    found = answer(store, i, 0, value)
-    if likely(found):
-        Py_INCREF(<object> value[0])    # before another thread can take the entry out
+    if likely(i != UNDECIDED and store.timer is None):
+        found = answer(store, i, 0, value)
+        if likely(found):
+            hold(value[0])      # before another thread can take the entry out
     leave(&section)
     return found
 

@@ -32,7 +32,7 @@ from hybridcore._native.policy cimport (
 from hybridcore._native.removals cimport (
     Removal, Removals, removal_at, removals_init, removals_next,
 )
-from hybridcore._native.sections cimport Section, enter, leave, take
+from hybridcore._native.sections cimport Section, enter, hold, leave, take
 from hybridcore._native.table cimport (
     table_add, table_free, table_init, table_need_extras, table_need_wheel, table_remove,
     table_reserve,
@@ -317,8 +317,7 @@ cdef class MemoryStore:
             value = NULL
             write(
                 self, key, mix(object_hash(<PyObject*> key)), default, -1, self.ttl, 0, 1.0, 1.0,
-                NULL,
-                &value,
+                NULL, &value,
             )
             return take(value) if value != NULL else default
         self[key] = default
@@ -621,7 +620,7 @@ cdef int lookup_asking(
     with cython.critical_section(store):
         found = lookup_hashed(store, key, hash, value)
         if found:
-            Py_INCREF(<object> value[0])
+            hold(value[0])
     return found
 
 
@@ -835,7 +834,7 @@ cdef int release(MemoryStore store, Removals* removals) except -1:
         return 0
     enter(&section, <PyObject*> store)
     listener = <PyObject*> store.listener
-    Py_INCREF(<object> listener)
+    hold(listener)
     leave(&section)
     for i in range(removals.count):
         removal = removal_at(removals, i)
@@ -1080,7 +1079,7 @@ cdef int write_in(
     i = table_find(&store.table, <PyObject*> key, hash)
     if there != NULL and i >= 0 and is_fresh(store, i, now):
         there[0] = store.table.entries[i].value
-        Py_INCREF(<object> there[0])
+        hold(there[0])
         return 0
     # From here to release() nothing runs that could see or change the table.
     if store.table.extras == NULL and (

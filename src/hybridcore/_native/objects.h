@@ -9,9 +9,11 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define hc_likely(x) __builtin_expect(!!(x), 1)
 #define hc_unlikely(x) __builtin_expect(!!(x), 0)
+#define HC_NOINLINE __attribute__((noinline, unused))
 #else
 #define hc_likely(x) (x)
 #define hc_unlikely(x) (x)
+#define HC_NOINLINE
 #endif
 
 /* An int of one digit: the value is at hand without a call. */
@@ -123,16 +125,11 @@ static inline int hc_equal_scalars(PyObject *a, PyObject *b)
     return HC_ASK_PYTHON;
 }
 
-/* The same for tuples of such objects too, one level deep. */
-static inline int hc_equal(PyObject *a, PyObject *b)
+/* Not inlined, so that what compares other keys is small enough to be. */
+static HC_NOINLINE int hc_equal_tuples(PyObject *a, PyObject *b)
 {
-    Py_ssize_t i, n;
+    Py_ssize_t i, n = PyTuple_GET_SIZE(a);
     int same;
-    if (a == b)
-        return HC_EQUAL;
-    if (hc_likely(!PyTuple_CheckExact(a)) || !PyTuple_CheckExact(b))
-        return hc_equal_scalars(a, b);
-    n = PyTuple_GET_SIZE(a);
     if (n != PyTuple_GET_SIZE(b))
         return HC_DIFFERENT;
     for (i = 0; i < n; i++) {
@@ -141,6 +138,16 @@ static inline int hc_equal(PyObject *a, PyObject *b)
             return same;
     }
     return HC_EQUAL;
+}
+
+/* The same for tuples of such objects too, one level deep. */
+static inline int hc_equal(PyObject *a, PyObject *b)
+{
+    if (a == b)
+        return HC_EQUAL;
+    if (hc_likely(!PyTuple_CheckExact(a)) || !PyTuple_CheckExact(b))
+        return hc_equal_scalars(a, b);
+    return hc_equal_tuples(a, b);
 }
 
 #endif

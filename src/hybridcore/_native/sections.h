@@ -16,6 +16,6 @@ typedef char hc_section;
 #endif
 
 /* A reference that was counted already, as an object. */
-#define hc_take(reference) (reference)
+#define hc_take(held) (held)
 
 #endif

@@ -12,4 +12,5 @@ cdef extern from "sections.h":
     ctypedef char Section "hc_section"
     void enter "hc_enter"(Section* section, PyObject* obj) noexcept
     void leave "hc_leave"(Section* section) noexcept
-    object take "hc_take"(PyObject* reference)
+    void hold "Py_INCREF"(PyObject* borrowed) noexcept
+    object take "hc_take"(PyObject* held)
