@@ -18,7 +18,6 @@ A. Cidon: LHD, improving cache hit rate by maximizing hit density (NSDI 2018); N
 D. Modha: ARC (FAST 2003), for the ghosts.
 """
 
-from libc.float cimport FLT_MAX
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
