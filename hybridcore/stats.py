@@ -48,8 +48,13 @@ class DiskStats:
 
     Every lookup but ``in`` counts once per key: a hit, a stale hit (`fetch` past the ttl) or a
     miss. ``expired`` and ``damaged`` tell why some were misses; ``in`` adds to ``damaged`` too.
-    Evictions done by this object are ``evictions`` of live entries and ``evicted_expired``.
-    ``entries``, ``used_bytes`` and ``file_bytes`` are about the directory, whoever wrote.
+    Evictions done by this object are ``evictions`` of live entries, ``evicted_bytes`` in all,
+    and ``evicted_expired``. ``written_bytes`` in ``commits`` transactions are those of records.
+
+    From ``entries`` on it is about the directory, whoever wrote. ``live_bytes`` are those of
+    records, ``used_bytes`` those of the pages they take, ``allocated_bytes`` those of all pages
+    that were ever used, ``file_bytes`` those of the file, ``map_bytes`` what it can grow to.
+    ``readers`` of ``max_readers`` slots are taken.
     """
 
     hits: int
@@ -58,13 +63,31 @@ class DiskStats:
     expired: int
     damaged: int
     puts: int
+    written_bytes: int
+    commits: int
     deletes: int
     evictions: int
+    evicted_bytes: int
     evicted_expired: int
     entries: int
+    live_bytes: int
     used_bytes: int
     max_bytes: int
+    allocated_bytes: int
     file_bytes: int
+    map_bytes: int
+    readers: int
+    max_readers: int
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of pages inside the file that hold nothing and will be used again."""
+        return max(0, self.allocated_bytes - self.used_bytes)
+
+    @property
+    def fragmentation(self) -> float:
+        """Share of the used pages that is not records: indexes, half-empty pages, their heads."""
+        return 1 - self.live_bytes / self.used_bytes if self.used_bytes else 0.0
 
     @property
     def requests(self) -> int:

@@ -22,6 +22,7 @@ def pack(
     importance: float,
 ) -> bytearray: ...
 def seal(record: bytearray, version: int) -> None: ...
+def retimed(record: Buffer, stored_at: int, fresh_until: int, expires_at: int) -> bytearray: ...
 def peek(record: Buffer) -> tuple[int, int, int, bytes] | None: ...
 def is_intact(record: Buffer, key: bytes) -> bool: ...
 
@@ -34,8 +35,11 @@ class Record:
     fresh: bool
     ttl_left: float | None
     validators: Validators | None
+    tag: str | None
     version: int
     stored_at: int
+    fresh_until: int
+    expires_at: int
     cost: float
     importance: float
 
@@ -64,7 +68,7 @@ class Reader(Generic[_K, _V]):
         self,
         gate: Gate,
         decode: Callable[[int, memoryview], Any],
-        decode_meta: Callable[[bytes], Validators | None],
+        decode_meta: Callable[[bytes], tuple[Validators | None, str | None]],
         encode_key: Callable[[Any], bytes],
         squeeze: Callable[[bytes], bytes],
         recover: Callable[[BaseException], None],
@@ -82,4 +86,5 @@ class Reader(Generic[_K, _V]):
     def __contains__(self, key: object, /) -> bool: ...
     def get_many(self, keys: Iterable[_K], /) -> dict[_K, _V]: ...
     def fetch(self, key: _K, /) -> Record | None: ...
+    def unpack(self, record: bytes | None, form: bytes) -> Record | None: ...
     def fetch_many(self, keys: Iterable[_K], /) -> dict[_K, Record]: ...

@@ -12,11 +12,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from hybridcore._native.record import Gate
 from hybridcore.disk.directory import DATA_FILE, LOCK_FILE, check_whole, prepare
+from hybridcore.disk.marks import open_marks
 from hybridcore.errors import ClosedError, DiskError
 
 if TYPE_CHECKING:
@@ -25,19 +27,19 @@ if TYPE_CHECKING:
 
     import lmdb
 
+    from hybridcore.disk.writer import Batch
+
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 _STAMP_KEY = b"format"
 _STAMP = b"hybridcore disk "
-_DATABASES = (b"data", b"meta", b"order")
+_DATABASES = (b"data", b"meta", b"order", b"expiry")
 _MAX_READERS = 4096
 _DRAIN_SECONDS = 5.0
 _FORK_DRAIN_SECONDS = 2.0
 _IN_PLACE_SECONDS = 0.1
 """A removed or replaced directory is noticed by the first write after so long."""
-_PINNED_AFTER = 16
-"""A reader so many transactions behind is not passing through: it holds old pages."""
 
 
 class MapFullError(DiskError):
@@ -48,18 +50,24 @@ class Environment:
     """An open LMDB environment with the databases of the disk tier.
 
     ``data``   LMDB key -> record
-    ``order``  version of the write, 8 bytes big-endian -> LMDB key
-    ``meta``   format stamp and version counter
+    ``order``  version of the write, 8 bytes big-endian -> traits, LMDB key
+    ``expiry`` end of its life, version, each 8 bytes big-endian -> nothing
+    ``meta``   format stamp and tally
+
+    ``waiting`` are batches on their way to the next commit, ``turn`` is held by who commits.
     """
 
     data: lmdb._Database
     order: lmdb._Database
+    expiry: lmdb._Database
     meta: lmdb._Database
 
     def __init__(self, directory: Path, map_size: int) -> None:
         self.directory = directory
         self.users = 0
         self.gate = Gate(self._admit)
+        self.waiting: deque[Batch] = deque()
+        self.turn = threading.Lock()
         self._lock = threading.RLock()
         self._map_size = map_size
         self._env: lmdb.Environment | None = None
@@ -67,14 +75,13 @@ class Environment:
         self._maintainer = 0
         self._checked = 0.0
         self._open()
+        self.marks = open_marks(directory, map_size)
 
-    def write(
-        self, work: Callable[[lmdb.Transaction[memoryview]], T], *, may_grow: bool = False
-    ) -> T:
+    def write(self, work: Callable[[lmdb.Transaction[memoryview]], T], *, growth: float = 0.0) -> T:
         """Run ``work`` in one write transaction and return what it returns.
 
-        ``may_grow`` lets work that frees space take a little beyond the map's size when the
-        map is full, up to twice the size it was opened with.
+        Work that frees space may need some first. When the map is full it grows, by at most the
+        share ``growth`` of the size it was opened with.
 
         Raises:
             MapFullError: no page is left; nothing was written.
@@ -87,10 +94,10 @@ class Environment:
                 with self.gate:
                     env = self._current()
                     self._check_in_place()
-                    with env.begin(write=True, buffers=True) as txn:
+                    with env.begin(self.data, None, True, True) as txn:
                         return work(txn)
             except lmdb.MapFullError as error:
-                if may_grow and self._grow():
+                if growth and self._grow(growth):
                     continue
                 raise MapFullError(
                     f"the map of {str(self.directory)!r} is full ({self._map_size} bytes)"
@@ -139,8 +146,8 @@ class Environment:
         elif not isinstance(error, lmdb.Error):
             raise error
 
-    def pinned_by(self) -> int | None:
-        """The process whose reader has held old pages for many transactions, if there is one."""
+    def pinned_by(self, behind: int) -> int | None:
+        """The process whose reader is more than so many transactions behind, if there is one."""
         with self.gate:
             env = self._current()
             env.reader_check()
@@ -151,7 +158,7 @@ class Environment:
                     len(fields) == 3
                     and fields[0].isdigit()
                     and fields[2].isdigit()
-                    and newest - int(fields[2]) > _PINNED_AFTER
+                    and newest - int(fields[2]) > behind
                 ):
                     return int(fields[0])
         return None
@@ -166,12 +173,23 @@ class Environment:
             except lmdb.Error as error:
                 raise self._failed(error) from error
 
-    def file_bytes(self) -> int:
-        """Size of the data file."""
+    def space(self) -> dict[str, int]:
+        """Sizes of the file and the map in bytes, and how many readers are registered."""
+        with self.gate:
+            env = self._current()
+            info = env.info()
+            page = env.stat()["psize"]
         try:
-            return (self.directory / DATA_FILE).stat().st_size
+            file_bytes = (self.directory / DATA_FILE).stat().st_size
         except OSError:
-            return 0
+            file_bytes = 0
+        return {
+            "file_bytes": file_bytes,
+            "map_bytes": info["map_size"],
+            "allocated_bytes": (info["last_pgno"] + 1) * page,
+            "readers": info["num_readers"],
+            "max_readers": info["max_readers"],
+        }
 
     def in_place(self) -> bool:
         """Whether the file that was opened is still the one in the directory."""
@@ -226,7 +244,7 @@ class Environment:
             # opened. Opening outside of one would wait for the writer lock with the GIL held.
             with env.begin(write=True) as txn:
                 new = not self._check_stamp(env, txn)
-                self.data, self.meta, self.order = (
+                self.data, self.meta, self.order, self.expiry = (
                     env.open_db(name, txn=txn, create=new) for name in _DATABASES
                 )
                 if new:
@@ -313,6 +331,8 @@ class Environment:
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
+        self.turn = threading.Lock()
+        self.waiting.clear()
         # What could not be closed is kept for ever: its destructor would take the parent's
         # reader slots away.
         self._inherited, self._env = self._env, None
@@ -360,13 +380,13 @@ class Environment:
         with self._lock:
             self._resize(0)
 
-    def _grow(self) -> bool:
-        """Make the map an eighth larger; False when it has doubled already."""
+    def _grow(self, most: float) -> bool:
+        """Make the map an eighth larger; False when it has grown by that share already."""
         with self._lock:
             size = self._current().info()["map_size"]
-            if size >= 2 * self._map_size:
+            if size >= (1 + most) * self._map_size:
                 return False
-            self._resize(size + max(self._map_size // 8, 1 << 20) // 65536 * 65536)
+            self._resize(size + max(self._map_size // 8, 1 << 18) // 65536 * 65536)
             return True
 
     def _resize(self, map_size: int) -> None:

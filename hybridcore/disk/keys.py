@@ -35,7 +35,7 @@ from uuid import UUID
 from hybridcore.errors import KeyEncodingError
 
 LONGEST_PLAIN = 510
-_PREFIX = 495
+LONGEST_PREFIX = 495
 
 _NONE = 0x01
 _NEGATIVE = 0x10
@@ -132,7 +132,7 @@ def squeeze(form: bytes) -> bytes:
     """Return the 511 bytes that stand for a form of more than 510."""
     from xxhash import xxh3_128_digest
 
-    return form[:_PREFIX] + xxh3_128_digest(form)
+    return form[:LONGEST_PREFIX] + xxh3_128_digest(form)
 
 
 def _encode_int(number: int) -> bytes:

@@ -1,126 +1,211 @@
-"""What a write transaction does: records, the order they were written in, eviction."""
+"""What a write transaction does: records, the indexes over them, and their tally."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hybridcore._native.record import is_intact, peek, seal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import lmdb
 
     from hybridcore.disk.environment import Environment
 
     Transaction = lmdb.Transaction[memoryview]
 
-_COUNTER = b"version"
+TRAITS = 12
+"""Bytes in front of the key in the order: what eviction wants to know; see `Marks.traits`."""
+
+_TALLY = b"tally"
 _NO_VERSION = bytes(8)
-_STRIDE = 16
-"""At most so many victims are evicted between two looks at the space that is left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evicted:
-    """How many records one batch took, and whether the target was reached."""
+class Packed(NamedTuple):
+    """A record on its way to the disk."""
 
-    fresh: int = 0
-    expired: int = 0
-    done: bool = True
+    key: bytes
+    """Its LMDB key."""
+    record: bytearray
+    traits: bytes
+    expires_at: int
+    """Wall clock, ns; 0: never."""
 
 
-def store(
-    environment: Environment, txn: Transaction, records: Iterable[tuple[bytes, bytearray]]
-) -> None:
-    """Write packed records under their LMDB keys, each with the next version."""
-    data, order, meta = environment.data, environment.order, environment.meta
-    version = int.from_bytes(txn.get(_COUNTER, b"", meta), "little")
-    for key, record in records:
-        version += 1
-        seal(record, version)
-        before = txn.get(key, None, data)
+class Placed(NamedTuple):
+    """A record as the order lists it."""
+
+    version: bytes
+    """8 bytes, big-endian."""
+    key: bytes
+    """Its LMDB key."""
+
+
+class Ledger:
+    """The books of one transaction; `settle` before a writing one ends.
+
+    ``version``     the last one given
+    ``live_bytes``  sum of the sizes of all records
+    """
+
+    def __init__(self, environment: Environment, txn: Transaction) -> None:
+        self.txn = txn
+        self.data = environment.data
+        self.order = environment.order
+        self.expiry = environment.expiry
+        self.meta = environment.meta
+        self._stored = bytes(txn.get(_TALLY, b"", self.meta))
+        self.version = int.from_bytes(self._stored[:8], "little")
+        self.live_bytes = int.from_bytes(self._stored[8:], "little")
+
+    def store(self, packed: Packed) -> None:
+        """Write a record with the next version."""
+        key, record, traits, expires_at = packed
+        self.version += 1
+        seal(record, self.version)
+        before = self.txn.get(key, None, self.data)
         if before is not None:
-            _forget_order(environment, txn, key, before)
-        txn.put(key, record, db=data)
-        txn.put(version.to_bytes(8, "big"), key, append=True, db=order)
-    txn.put(_COUNTER, version.to_bytes(8, "little"), db=meta)
+            self._forget(key, before)
+        self.live_bytes += len(record)
+        self.txn.put(key, record, db=self.data)
+        stamp = self.version.to_bytes(8, "big")
+        self.txn.put(stamp, traits + key, append=True, db=self.order)
+        if expires_at:
+            self.txn.put(expires_at.to_bytes(8, "big") + stamp, b"", db=self.expiry)
+
+    def remove(self, key: bytes) -> bool:
+        """Delete the record under an LMDB key; whether there was one."""
+        before = self.txn.get(key, None, self.data)
+        if before is None:
+            return False
+        self._forget(key, before)
+        return self.txn.delete(key, db=self.data)
+
+    def remove_placed(self, placed: Placed) -> int:
+        """Delete a record that the order lists; return its bytes, 0 if there was none.
+
+        One that was written again since is left alone, and the place it lost is forgotten.
+        """
+        version, key = placed
+        self.txn.delete(version, db=self.order)
+        record = self.txn.get(key, None, self.data)
+        if record is None or not _written_as(record, version):
+            return 0
+        size = len(record)
+        self._forget(key, record)
+        self.txn.delete(key, db=self.data)
+        return size
+
+    def expired(self, now: int, limit: int) -> list[Placed]:
+        """At most ``limit`` records that have expired, the earliest first.
+
+        What the index has of records that are gone is dropped on the way.
+        """
+        found, gone = [], []
+        with self.txn.cursor(self.expiry) as cursor:
+            for entry in islice(cursor.iternext(values=False), limit):
+                if int.from_bytes(entry[:8], "big") > now:
+                    break
+                version = bytes(entry[8:])
+                listed = self.txn.get(version, None, self.order)
+                if listed is None:
+                    gone.append(bytes(entry))
+                else:
+                    found.append(Placed(version, bytes(listed[TRAITS:])))
+        for stamp in gone:
+            self.txn.delete(stamp, db=self.expiry)
+        return found
+
+    def intact(self, key: bytes, form: bytes) -> memoryview | None:
+        """The undamaged record under an LMDB key, until the next write of this transaction."""
+        record = self.txn.get(key, None, self.data)
+        return record if record is not None and is_intact(record, form) else None
+
+    def store_if(self, *, packed: Packed, expected: int, form: bytes, now: int) -> int:
+        """Write a record if the one it replaces has this version; return the version found.
+
+        0 stands for none, and for one that is damaged or has expired.
+        """
+        record = self.intact(packed.key, form)
+        header = None if record is None else peek(record)
+        found = 0
+        if header is not None and not (header[2] and now >= header[2]):
+            found = header[0]
+        if found == expected:
+            self.store(packed)
+        return found
+
+    def pop(self, key: bytes) -> bytes | None:
+        """Delete the record under an LMDB key and return its bytes."""
+        record = self.txn.get(key, None, self.data)
+        raw = None if record is None else record.tobytes()
+        self.remove(key)
+        return raw
+
+    def pop_last(self) -> tuple[bytes, bytes] | None:
+        """Delete the record that was written last; return its canonical key and its bytes."""
+        while True:
+            with self.txn.cursor(self.order) as cursor:
+                if not cursor.last():
+                    return None
+                placed = Placed(bytes(cursor.key()), bytes(cursor.value()[TRAITS:]))
+            record = self.txn.get(placed.key, None, self.data)
+            raw = b"" if record is None else record.tobytes()
+            header = peek(raw)
+            if self.remove_placed(placed) and header is not None:
+                return header[3], raw
+
+    def unplaced(self, limit: int) -> list[Placed]:
+        """Some records, for when the order is empty: damage may have cost them their place."""
+        with self.txn.cursor(self.data) as cursor:
+            keys = islice(cursor.iternext(values=False), limit)
+            return [Placed(_NO_VERSION, bytes(key)) for key in keys]
+
+    def clear(self) -> int:
+        """Delete every record and return how many there were; the versions go on."""
+        count = self.entries()
+        for database in (self.data, self.order, self.expiry):
+            self.txn.drop(database, delete=False)
+        self.live_bytes = 0
+        return count
+
+    def entries(self) -> int:
+        """Number of records, expired ones included; O(1)."""
+        return self.txn.stat(self.data)["entries"]
+
+    def used_bytes(self) -> int:
+        """Bytes of the pages that hold records and their indexes; O(1)."""
+        used = 0
+        for database in (self.data, self.order, self.expiry):
+            stat = self.txn.stat(database)
+            pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+            used += pages * stat["psize"]
+        return used
+
+    def settle(self, *, anyway: bool = False) -> None:
+        """Write the tally if it changed, or ``anyway``, so that there is something to commit."""
+        tally = self.version.to_bytes(8, "little") + max(self.live_bytes, 0).to_bytes(8, "little")
+        if tally != self._stored or anyway:
+            self.txn.put(_TALLY, tally, db=self.meta)
+
+    def _forget(self, key: bytes, record: memoryview) -> None:
+        """Take a record out of the indexes; what a damaged header points to by chance stays."""
+        self.live_bytes -= len(record)
+        header = peek(record)
+        if header is None:
+            return
+        version = header[0].to_bytes(8, "big")
+        listed = self.txn.get(version, None, self.order)
+        if listed is not None and listed[TRAITS:] == key:
+            self.txn.delete(version, db=self.order)
+        if header[2] > 0:
+            self.txn.delete(header[2].to_bytes(8, "big") + version, db=self.expiry)
 
 
-def remove(environment: Environment, txn: Transaction, key: bytes) -> bool:
-    """Delete the record under an LMDB key; whether there was one."""
-    before = txn.get(key, None, environment.data)
-    if before is None:
-        return False
-    _forget_order(environment, txn, key, before)
-    return txn.delete(key, db=environment.data)
-
-
-def clear(environment: Environment, txn: Transaction) -> int:
-    """Delete every record and return how many there were; the version counter goes on."""
-    count = entries(environment, txn)
-    txn.drop(environment.data, delete=False)
-    txn.drop(environment.order, delete=False)
-    return count
-
-
-def touch_counter(environment: Environment, txn: Transaction) -> None:
-    """Commit something: LMDB hands pages out again two commits after they were freed."""
-    txn.put(_COUNTER, bytes(txn.get(_COUNTER, b"", environment.meta)), db=environment.meta)
-
-
-def evict(environment: Environment, txn: Transaction, target: int, limit: int, now: int) -> Evicted:
-    """Delete the records written longest ago until ``target`` bytes are used, at most ``limit``."""
-    fresh = expired = taken = 0
-    while (excess := used_bytes(environment, txn) - target) > 0:
-        if taken >= limit:
-            return Evicted(fresh, expired, done=False)
-        batch = _oldest(environment, txn, min(_STRIDE, limit - taken))
-        if not batch:
-            break
-        for version, key in batch:
-            taken += 1
-            txn.delete(version, db=environment.order)
-            record = txn.get(key, None, environment.data)
-            if record is None or not _written_as(record, version):
-                continue
-            header = peek(record)
-            excess -= len(record)
-            txn.delete(key, db=environment.data)
-            if header is not None and header[2] and now >= header[2]:
-                expired += 1
-            else:
-                fresh += 1
-            if excess <= 0:
-                break
-    return Evicted(fresh, expired)
-
-
-def used_bytes(environment: Environment, txn: Transaction) -> int:
-    """Bytes of the pages that hold records and their order; O(1)."""
-    used = 0
-    for database in (environment.data, environment.order):
-        stat = txn.stat(database)
-        pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        used += pages * stat["psize"]
-    return used
-
-
-def entries(environment: Environment, txn: Transaction) -> int:
-    """Number of records, expired ones included; O(1)."""
-    return txn.stat(environment.data)["entries"]
-
-
-def _oldest(environment: Environment, txn: Transaction, count: int) -> list[tuple[bytes, bytes]]:
-    with txn.cursor(environment.order) as cursor:
-        batch = [(bytes(version), bytes(key)) for version, key in islice(cursor, count)]
-    if batch:
-        return batch
-    # Damage may have cost records their place in the order; without one any may go.
-    with txn.cursor(environment.data) as cursor:
-        return [(_NO_VERSION, bytes(key)) for key in islice(cursor.iternext(values=False), count)]
+def is_fresh(record: memoryview, now: int) -> bool:
+    """Whether the header says that a record is fresh."""
+    header = peek(record)
+    return header is not None and (not header[1] or now < header[1])
 
 
 def _written_as(record: memoryview, version: bytes) -> bool:
@@ -129,15 +214,3 @@ def _written_as(record: memoryview, version: bytes) -> bool:
     if header is None or version == _NO_VERSION:
         return True
     return header[0] == int.from_bytes(version, "big") or not is_intact(record, header[3])
-
-
-def _forget_order(
-    environment: Environment, txn: Transaction, key: bytes, record: memoryview
-) -> None:
-    """Delete the order entry of a record; one that a damaged header points to by chance stays."""
-    header = peek(record)
-    if header is not None:
-        version = header[0].to_bytes(8, "big")
-        listed = txn.get(version, None, environment.order)
-        if listed is not None and listed.tobytes() == key:
-            txn.delete(version, db=environment.order)

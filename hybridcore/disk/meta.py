@@ -1,29 +1,53 @@
-"""What a record carries beside its value: the origin's validators, as a MessagePack map."""
+"""What a record carries beside its value: the origin's validators and a tag, as MessagePack."""
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hybridcore.types import Validators
 
+_SIZES = struct.Struct("<56xII")
+"""Of the key and of the meta part, at the end of a record's header."""
 
-def encode_meta(validators: Validators) -> bytes:
+
+def encode_meta(validators: Validators | None, tag: str | None) -> bytes:
     """Return the meta part of a record; empty when there is nothing to say."""
+    if validators is None and tag is None:
+        return b""
     import msgspec
 
-    known = {"etag": validators.etag, "last_modified": validators.last_modified}
+    known: dict[str, str | None] = {"tag": tag}
+    if validators is not None:
+        known |= {"etag": validators.etag, "last_modified": validators.last_modified}
     said = {name: text for name, text in known.items() if text is not None}
     return msgspec.msgpack.encode(said) if said else b""
 
 
-def decode_meta(meta: bytes) -> Validators | None:
-    """Return the validators in a record's meta part; names that are unknown here are skipped."""
+def decode_meta(meta: bytes) -> tuple[Validators | None, str | None]:
+    """Return the validators and the tag in a record's meta part; unknown names are skipped."""
     import msgspec
 
     from hybridcore.types import Validators
 
     try:
-        return msgspec.msgpack.decode(meta, type=Validators)
+        said = msgspec.msgpack.decode(meta, type=dict[str, str])
     except msgspec.DecodeError:
+        return None, None
+    etag, last_modified = said.get("etag"), said.get("last_modified")
+    tag = said.get("tag")
+    if etag is None and last_modified is None:
+        return None, tag
+    return Validators(etag=etag, last_modified=last_modified), tag
+
+
+def tag_of(record: memoryview) -> str | None:
+    """The tag of a record as it lies on disk, unchecked."""
+    if len(record) < _SIZES.size:
         return None
+    key_size, meta_size = _SIZES.unpack_from(record)
+    if not meta_size:
+        return None
+    start = _SIZES.size + key_size
+    return decode_meta(bytes(record[start : start + meta_size]))[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import (
@@ -15,31 +14,33 @@ from collections.abc import (
     MutableMapping,
     ValuesView,
 )
-from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hybridcore._native.record import Reader, pack, peek
+from hybridcore._native.record import Reader
 from hybridcore.disk import environment as environments
-from hybridcore.disk import ledger
-from hybridcore.disk.environment import MapFullError
-from hybridcore.disk.keys import decode_key, encode_key, lmdb_key, squeeze
-from hybridcore.disk.meta import decode_meta, encode_meta
-from hybridcore.errors import ClosedError, ConfigurationError, DiskError, ValueTooLargeError
+from hybridcore.disk import scan
+from hybridcore.disk.eviction import Victims
+from hybridcore.disk.keys import LONGEST_PREFIX, decode_key, encode_key, lmdb_key, squeeze
+from hybridcore.disk.ledger import Ledger, Packed, is_fresh
+from hybridcore.disk.meta import decode_meta
+from hybridcore.disk.packer import Packer, Times
+from hybridcore.disk.sweeper import Sweeper
+from hybridcore.disk.writer import Writer
+from hybridcore.errors import ClosedError, ConfigurationError, KeyEncodingError
+from hybridcore.eviction import Weights
 from hybridcore.stats import DiskStats
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
 
 if TYPE_CHECKING:
     import os
 
-    import lmdb
     from typing_extensions import Self
 
+    from hybridcore._native.record import Record
     from hybridcore.codec import Codecs
     from hybridcore.types import Validators
-
-    Transaction = lmdb.Transaction[memoryview]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -47,26 +48,10 @@ T = TypeVar("T")
 
 _SMALLEST = 128 * 1024
 """Fewer bytes than this would hold little but LMDB's own pages."""
-_LARGEST_RECORD = 2**32 - 2**16
-"""Bytes; LMDB counts a value's size in 32 bits."""
 _MAP_SLACK = 16 * 1024 * 1024
 """Bytes of address space above a quarter more than max_bytes, for pages waiting to be reused."""
-_EVICTION_BATCH = 128
-"""Records per transaction, so that evicting never holds the writer lock for long."""
-_SCAN_BATCH = 512
-"""Keys per read transaction while iterating, so that a slow consumer pins no pages."""
-_END_OF_TIME = 2**63 - 1024
 
 _MISSING: Any = object()
-_NONE = ledger.Evicted()
-
-
-@dataclass(slots=True)
-class _Counts:
-    puts: int = 0
-    deletes: int = 0
-    evictions: int = 0
-    expired: int = 0
 
 
 class Lmdb(Reader[K, V], MutableMapping[K, V]):
@@ -74,8 +59,8 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
 
     A `MutableMapping` whose entries may expire. Past its ``ttl`` an entry is a miss here; for
     as long as ``stale`` says it is still there for `fetch`. What cannot be read back unharmed
-    is a miss and is counted. When more than ``max_bytes`` are used, the entries written longest
-    ago are evicted.
+    is a miss and is counted. When more than ``max_bytes`` are used, what has expired goes, then the
+    entries that are worth least by `Weights`.
 
     Args:
         directory: made with mode 0700 if missing. On a local disk: LMDB cannot share a
@@ -84,6 +69,9 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         codecs: how values become bytes; by default ``hybridcore.Codecs()``.
         clock: returns the wall clock in nanoseconds, by default ``time.time_ns``. Processes
             compare each other's times, so it must be a wall clock.
+        weights: how eviction weighs the factors, by default ``Weights()``.
+        sweep: how often a thread deletes what has expired, once there are entries with a ttl;
+            None: only when room is needed, or by `expire`.
 
     Raises:
         DiskError: the directory is somebody else's, a symlink, damaged, holds another format,
@@ -101,6 +89,8 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         max_bytes: Size = "1GiB",
         codecs: Codecs | None = None,
         clock: Callable[[], int] | None = None,
+        weights: Weights | None = None,
+        sweep: Duration | None = "1m",
     ) -> None:
         self._max_bytes = size_in_bytes(max_bytes)
         if self._max_bytes < _SMALLEST:
@@ -111,15 +101,15 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             from hybridcore.codec import Codecs
 
             codecs = Codecs()
-        self._encode = codecs.encode
         self._clock = time.time_ns if clock is None else clock
-        self._low_water = self._max_bytes - self._max_bytes // 32
-        self._counts = _Counts()
-        self._counts_lock = threading.Lock()
         self._directory = Path(directory).absolute()
         map_size = (self._max_bytes + self._max_bytes // 4 + _MAP_SLACK) // 65536 * 65536
         self._environment = environments.acquire(self._directory, map_size)
         self._release = weakref.finalize(self, environments.release, self._environment)
+        self._packer = Packer(codecs, self._max_bytes, self._clock)
+        victims = Victims(self._environment.marks, Weights() if weights is None else weights)
+        self._writer = Writer(self._environment, self._max_bytes, victims, self._clock)
+        self._sweeper = None if sweep is None else Sweeper(self._writer, seconds(sweep))
         super().__init__(
             self._environment.gate,
             codecs.decode,
@@ -140,6 +130,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         ttl: Duration | None = None,
         stale: Duration = 0.0,
         validators: Validators | None = None,
+        tag: str | None = None,
         cost: float = 1.0,
         importance: float = 1.0,
     ) -> None:
@@ -149,6 +140,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             ttl: how long it is fresh; None: until evicted.
             stale: how much longer `fetch` may return it; without a ttl it has no effect.
             validators: what the origin sent along.
+            tag: a word that `evict_tag` finds it by.
             cost, importance: what reloading it costs and what it is worth, for eviction.
 
         Raises:
@@ -156,8 +148,16 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             ValueTooLargeError: it is larger than ``max_bytes``; nothing was changed.
             DiskError: the disk failed or is full; nothing was changed.
         """
-        meta = b"" if validators is None else encode_meta(validators)
-        self._store([self._packed(key, value, self._times(ttl, stale), meta, cost, importance)])
+        packed = self._packer.pack(
+            key,
+            value,
+            self._times(ttl, stale),
+            validators=validators,
+            tag=tag,
+            cost=cost,
+            importance=importance,
+        )
+        self._open().store([packed])
 
     def put_many(
         self,
@@ -165,6 +165,9 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         *,
         ttl: Duration | None = None,
         stale: Duration = 0.0,
+        tag: str | None = None,
+        cost: float = 1.0,
+        importance: float = 1.0,
     ) -> None:
         """Store all the items or none, in one transaction.
 
@@ -175,9 +178,13 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         """
         times = self._times(ttl, stale)
         pairs = items.items() if isinstance(items, Mapping) else items
-        records = [self._packed(key, value, times, b"", 1.0, 1.0) for key, value in pairs]
+        records = [
+            self._packer.pack(key, value, times, tag=tag, cost=cost, importance=importance)
+            for key, value in pairs
+        ]
+        writer = self._open()
         if records:
-            self._store(records)
+            writer.store(records)
 
     def __setitem__(self, key: K, value: V) -> None:
         self.put(key, value)
@@ -193,70 +200,197 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
     def delete_many(self, keys: Iterable[K]) -> int:
         """Delete the entries in one transaction; return how many there were."""
         names = [lmdb_key(encode_key(key)) for key in keys]
-        if not names:
-            return 0
-        env = self._open()
-        deleted = env.write(
-            lambda txn: sum([ledger.remove(env, txn, name) for name in names]), may_grow=True
-        )
-        self._count(deletes=deleted)
-        return deleted
+        writer = self._open()
+        return writer.delete(names) if names else 0
 
     def __delitem__(self, key: K) -> None:
         if not self.delete(key):
             raise KeyError(key)
+
+    def clear(self) -> None:
+        """Delete every entry in one transaction."""
+        writer = self._open()
+        writer.count(deletes=writer.change(Ledger.clear))
+
+    # -- a read and a write in one transaction --------------------------------------------
+
+    def add(
+        self,
+        key: K,
+        value: V,
+        *,
+        ttl: Duration | None = None,
+        stale: Duration = 0.0,
+        tag: str | None = None,
+    ) -> bool:
+        """Store the value unless there is a fresh one; return whether it was stored.
+
+        Of several that add one key at the same time, one stores.
+        """
+        packed = self._packer.pack(key, value, self._times(ttl, stale), tag=tag)
+        return self._alter(key, lambda record: (packed, True) if record is None else (None, False))
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """Return the fresh value, or store ``default`` and return that."""
+        while True:
+            value = self.get(key, _MISSING)
+            if value is not _MISSING:
+                return value
+            if self.add(key, default):
+                return default
+
+    def incr(
+        self, key: K, delta: float = 1, default: float | None = 0, *, ttl: Duration | None = None
+    ) -> Any:
+        """Add to a number and return the sum, in one transaction; its ttl and tag stay.
+
+        Args:
+            default: what a missing entry counts as; None: raise KeyError.
+            ttl: of an entry that was missing.
+
+        Raises:
+            KeyError: there is no entry, and no default.
+            TypeError: the value is no number; nothing was changed.
+        """
+
+        def change(record: Record | None) -> tuple[Packed | None, Any]:
+            if record is None:
+                if default is None:
+                    raise KeyError(key)
+                total = default + delta
+                return self._packer.pack(key, total, self._times(ttl)), total
+            value = record.value
+            if not isinstance(value, (int, float)):
+                raise TypeError(
+                    f"a number is expected to be incremented, got {type(value).__name__}"
+                )
+            return self._packer.repack(key, value + delta, record), value + delta
+
+        return self._alter(key, change)
+
+    def decr(
+        self, key: K, delta: float = 1, default: float | None = 0, *, ttl: Duration | None = None
+    ) -> Any:
+        """Subtract from a number and return the difference; like `incr` otherwise."""
+        return self.incr(key, -delta, default, ttl=ttl)
 
     def pop(self, key: K, default: Any = _MISSING) -> Any:
         """Delete the entry and return its fresh value, else ``default`` or KeyError.
 
         Of several that pop one key at the same time, one gets the value.
         """
-        while True:
-            record = self.fetch(key)
-            if record is None:
-                break
-            if self._remove_if(key, record.version):
-                if record.fresh:
-                    return record.value
-                break
+        form = encode_key(key)
+        writer = self._open()
+        raw = writer.change(lambda ledger: ledger.pop(lmdb_key(form)))
+        writer.count(deletes=int(raw is not None))
+        record = self.unpack(raw, form)
+        if record is not None and record.fresh:
+            return record.value
         if default is _MISSING:
             raise KeyError(key)
         return default
 
-    def clear(self) -> None:
-        """Delete every entry in one transaction."""
-        env = self._open()
-        self._count(deletes=env.write(lambda txn: ledger.clear(env, txn), may_grow=True))
+    def popitem(self) -> tuple[K, V]:
+        """Delete the fresh entry that was written last and return its key and value.
+
+        Raises:
+            KeyError: there is none.
+        """
+
+        writer = self._open()
+        while (last := writer.change(Ledger.pop_last)) is not None:
+            writer.count(deletes=1)
+            form, raw = last
+            record = self.unpack(raw, form)
+            if record is not None and record.fresh:
+                return decode_key(form), record.value
+        raise KeyError("the cache is empty")
+
+    def touch(self, key: K, ttl: Duration | None = None, *, stale: Duration = 0.0) -> bool:
+        """Give a fresh entry a new ttl from now on; return whether there was one."""
+        times = self._times(ttl, stale)
+        form = encode_key(key)
+        name = lmdb_key(form)
+
+        def work(ledger: Ledger) -> bool:
+            record = ledger.intact(name, form)
+            if record is None or not is_fresh(record, times.stored_at):
+                return False
+            ledger.store(self._packer.retime(name, record, times))
+            return True
+
+        return self._open().change(work, size=1)
 
     # -- the whole ------------------------------------------------------------------------
 
+    def expire(self) -> int:
+        """Delete what has expired; return how many entries that were."""
+        return self._open().expire()
+
+    def evict(self, count: int = 1) -> int:
+        """Evict up to ``count`` entries, those worth least first; return how many there were."""
+        return self._open().evict(count)
+
+    def evict_tag(self, tag: str) -> int:
+        """Delete the entries with this tag; return how many there were. O(number of entries)."""
+        writer = self._open()
+        return sum(writer.delete(names) for names in scan.tagged(self._environment, tag) if names)
+
     def __len__(self) -> int:
         """Number of entries on disk, those included that expired but were not yet evicted."""
-        env = self._open()
-        with env.reading() as txn:
-            return ledger.entries(env, txn)
+        self._open()
+        with self._environment.reading() as txn:
+            return Ledger(self._environment, txn).entries()
 
     def __iter__(self) -> Iterator[K]:
         """The keys of fresh entries, in the order of their stored form.
 
         No snapshot: entries written or deleted meanwhile may or may not be seen.
         """
-        for batch in self._batches():
+        for batch in self.batches():
             yield from batch
 
+    def keys_from(self, prefix: str | bytes | tuple[Any, ...]) -> Iterator[K]:
+        """The keys of fresh entries that begin so, in the order of their stored form.
+
+        A str finds str, bytes find bytes, and a tuple finds tuples with those first elements.
+
+        Raises:
+            KeyEncodingError: the prefix has no stored form, or one of more than 495 bytes.
+        """
+        for batch in self.batches(prefix):
+            yield from batch
+
+    def batches(self, prefix: str | bytes | tuple[Any, ...] | None = None) -> Iterator[list[K]]:
+        """What iteration and `keys_from` give, as lists; each is read in one transaction."""
+        form = b""
+        if prefix is not None:
+            form = encode_key(prefix)
+            if not isinstance(prefix, (str, bytes, tuple)) or len(form) > LONGEST_PREFIX:
+                raise KeyEncodingError(
+                    f"a prefix is expected to be a str, bytes or tuple of at most "
+                    f"{LONGEST_PREFIX} bytes, got {type(prefix).__name__} of {len(form)}"
+                )
+        self._open()
+        for batch in scan.batches(self._environment, self._clock, form):
+            yield batch
+            self._open()
+
     def items(self) -> ItemsView[K, V]:
-        return _Items(self)
+        return scan.Items(self)
 
     def values(self) -> ValuesView[V]:
-        return _Values(self)
+        return scan.Values(self)
 
     def stats(self) -> DiskStats:
         """Return a snapshot of what this object counted and of the directory's space."""
-        env = self._open()
+        self._open()
+        env = self._environment
         with env.reading() as txn:
-            entries, used = ledger.entries(env, txn), ledger.used_bytes(env, txn)
+            ledger = Ledger(env, txn)
+            entries, used, live = ledger.entries(), ledger.used_bytes(), ledger.live_bytes
         hits, stale_hits, misses, expired, damaged = self.lookups()
-        counts = self._counts
+        counts = self._writer.counts
         return DiskStats(
             hits=hits,
             stale_hits=stale_hits,
@@ -264,22 +398,29 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             expired=expired,
             damaged=damaged,
             puts=counts.puts,
+            written_bytes=counts.written_bytes,
+            commits=counts.commits,
             deletes=counts.deletes,
-            evictions=counts.evictions,
+            evictions=counts.evicted,
+            evicted_bytes=counts.evicted_bytes,
             evicted_expired=counts.expired,
             entries=entries,
+            live_bytes=live,
             used_bytes=used,
             max_bytes=self._max_bytes,
-            file_bytes=env.file_bytes(),
+            **env.space(),
         )
 
     def sync(self) -> None:
         """Wait until everything written so far would survive a power failure."""
-        self._open().sync()
+        self._open()
+        self._environment.sync()
 
     def close(self) -> None:
         """Sync and close; harmless when called twice."""
         self.close_reader()
+        if self._sweeper is not None:
+            self._sweeper.stop()
         self._release()
 
     @property
@@ -304,166 +445,34 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
 
     # -- beneath --------------------------------------------------------------------------
 
-    def _open(self) -> environments.Environment:
+    def _open(self) -> Writer:
         if self.closed:
             raise ClosedError("the disk tier was used after close()")
-        return self._environment
+        return self._writer
 
-    def _count(self, *, puts: int = 0, deletes: int = 0, evicted: ledger.Evicted = _NONE) -> None:
-        with self._counts_lock:
-            self._counts.puts += puts
-            self._counts.deletes += deletes
-            self._counts.evictions += evicted.fresh
-            self._counts.expired += evicted.expired
+    def _times(self, ttl: Duration | None, stale: Duration = 0.0) -> Times:
+        times = self._packer.times(ttl, stale)
+        if times.expires_at and self._sweeper is not None:
+            self._sweeper.start()
+        return times
 
-    def _times(self, ttl: Duration | None, stale: Duration) -> tuple[int, int, int]:
-        """(stored_at, fresh_until, expires_at); 0 is never, so no other time may be 0."""
-        now = self._clock()
-        if ttl is None:
-            return now, 0, 0
-        fresh = seconds(ttl)
-        kept = fresh + seconds(stale)
-        return now, _moment(now, fresh), _moment(now, kept)
+    def _alter(self, key: K, change: Callable[[Record | None], tuple[Packed | None, T]]) -> T:
+        """Have ``change`` look at the fresh record, and store what it wants instead.
 
-    def _packed(
-        self,
-        key: K,
-        value: V,
-        times: tuple[int, int, int],
-        meta: bytes,
-        cost: float,
-        importance: float,
-    ) -> tuple[bytes, bytearray]:
+        It is asked again when somebody else wrote meanwhile.
+        """
         form = encode_key(key)
-        code, payload = self._encode(value)
-        size = sum(map(len, payload)) + len(form) + len(meta)
-        limit = min(self._max_bytes - _SMALLEST // 4, _LARGEST_RECORD)
-        if size > limit:
-            raise ValueTooLargeError(
-                f"the entry takes {size} bytes on disk, more than the {limit} that "
-                f"max_bytes={self._max_bytes} allows one entry"
-            )
-        return lmdb_key(form), pack(form, code, payload, meta, *times, cost, importance)
-
-    def _store(self, records: list[tuple[bytes, bytearray]]) -> None:
-        """Write the records and make room: at the end no more than max_bytes are used."""
-        size = sum(len(record) for _, record in records)
-        if size > self._max_bytes:
-            raise ValueTooLargeError(
-                f"put_many was given {size} bytes, more than max_bytes={self._max_bytes}: it "
-                "would evict its own entries. Put fewer at a time"
-            )
-        env = self._open()
-
-        def work(txn: Transaction) -> ledger.Evicted:
-            ledger.store(env, txn, records)
-            return self._evict(txn, self._max_bytes)
-
-        evicted = self._write_with_room(work, size)
-        self._count(puts=len(records), evicted=evicted)
-        while not evicted.done:
-            evicted = env.write(lambda txn: self._evict(txn, self._max_bytes), may_grow=True)
-            self._count(evicted=evicted)
-
-    def _evict(self, txn: Transaction, allowed: int) -> ledger.Evicted:
-        """One batch, if more than allowed is used."""
-        env = self._environment
-        if ledger.used_bytes(env, txn) <= allowed:
-            return _NONE
-        target = min(allowed, self._low_water)
-        evicted = ledger.evict(env, txn, target, _EVICTION_BATCH, self._clock())
-        return ledger.Evicted(
-            evicted.fresh, evicted.expired, ledger.used_bytes(env, txn) <= allowed
-        )
-
-    def _write_with_room(self, work: Callable[[Transaction], T], size: int) -> T:
-        """Write; when the map is full, evict and try again."""
-        env = self._environment
-        for allowed in (max(0, self._low_water - 2 * size), 0):
-            try:
-                return env.write(work)
-            except MapFullError:
-                self._refuse_if_pinned()
-                self._make_room(allowed)
-        return env.write(work, may_grow=True)
-
-    def _make_room(self, allowed: int) -> None:
-        env = self._environment
-        evicted = ledger.Evicted(done=False)
-        while not evicted.done:
-            evicted = env.write(lambda txn: self._evict(txn, allowed), may_grow=True)
-            self._count(evicted=evicted)
-        for _ in range(2):
-            env.write(lambda txn: ledger.touch_counter(env, txn), may_grow=True)
-
-    def _refuse_if_pinned(self) -> None:
-        process = self._environment.pinned_by()
-        if process is not None:
-            raise DiskError(
-                f"{str(self._directory)!r} is full: process {process} has been reading it for "
-                "long and holds pages that could be reused. End that process's read transaction"
-            )
-
-    def _remove_if(self, key: K, version: int) -> bool:
-        """Delete the entry if it is still this version."""
-        env = self._open()
-        name = lmdb_key(encode_key(key))
-
-        def work(txn: Transaction) -> bool:
-            record = txn.get(name, None, env.data)
-            header = None if record is None else peek(record)
-            return header is not None and header[0] == version and ledger.remove(env, txn, name)
-
-        removed = env.write(work, may_grow=True)
-        self._count(deletes=int(removed))
-        return removed
-
-    def _batches(self) -> Iterator[list[K]]:
-        """Keys of fresh entries, batch by batch, each read in a transaction of its own."""
-        after = b""
+        unreadable = 0
         while True:
-            env = self._open()
-            now = self._clock()
-            seen = []
-            with env.reading() as txn, txn.cursor(env.data) as cursor:
-                if not (cursor.set_range(after) if after else cursor.first()):
-                    return
-                if cursor.key() == after and not cursor.next():
-                    return
-                for name, record in islice(cursor, _SCAN_BATCH):
-                    seen.append((bytes(name), peek(record)))
-            keys = []
-            for after, header in seen:
-                if header is not None and (not header[1] or now < header[1]):
-                    form = header[3]
-                    if lmdb_key(form) == after:
-                        keys.append(decode_key(form))
-            yield keys
-            if len(seen) < _SCAN_BATCH:
-                return
-
-
-class _Items(ItemsView[K, V]):
-    """Reads values a batch at a time; entries that vanish meanwhile are left out."""
-
-    _mapping: Lmdb[K, V]
-
-    def __iter__(self) -> Iterator[tuple[K, V]]:
-        for keys in self._mapping._batches():
-            yield from self._mapping.get_many(keys).items()
-
-
-class _Values(ValuesView[V]):
-    """Reads values a batch at a time; entries that vanish meanwhile are left out."""
-
-    _mapping: Lmdb[Any, V]
-
-    def __iter__(self) -> Iterator[V]:
-        for keys in self._mapping._batches():
-            yield from self._mapping.get_many(keys).values()
-
-
-def _moment(now: int, seconds_later: float) -> int:
-    """A wall clock time in ns, at least 1; 0, which is never, when it is past the year 2262."""
-    later = seconds_later * 1e9
-    return 0 if now + later >= _END_OF_TIME else max(1, now + int(later))
+            record = self.fetch(key)
+            packed, result = change(record if record is not None and record.fresh else None)
+            if packed is None:
+                return result
+            expected = unreadable if record is None else record.version
+            store = partial(
+                Ledger.store_if, packed=packed, expected=expected, form=form, now=self._clock()
+            )
+            found = self._open().change(store, size=len(packed.record))
+            if found == expected:
+                return result
+            unreadable = found

@@ -85,10 +85,10 @@ def test_a_newer_format_is_left_alone(open_disk):
     disk["key"] = 1
     env = disk._environment
     with env._env.begin(write=True) as txn:
-        txn.put(b"format", b"hybridcore disk 2", db=env.meta)
+        txn.put(b"format", b"hybridcore disk 3", db=env.meta)
     disk.close()
     before = (disk.directory / "data.mdb").read_bytes()
-    with pytest.raises(DiskError, match="format 2, this version of hybridcore reads 1"):
+    with pytest.raises(DiskError, match="format 3, this version of hybridcore reads 2"):
         open_disk()
     assert (disk.directory / "data.mdb").read_bytes() == before
 

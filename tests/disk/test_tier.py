@@ -251,7 +251,7 @@ def test_iterating_while_writing(disk):
         seen.append(key)
         disk.delete(key)
         disk["new"] = key
-        assert disk._environment.pinned_by() is None
+        assert disk._environment.pinned_by(16) is None
         if len(seen) == 1500:
             break
     assert len(set(seen)) == 1500

@@ -26,7 +26,10 @@ cdef class Record:
     cdef readonly object ttl_left
     cdef readonly object validators
     cdef readonly uint64_t version
+    cdef readonly object tag
     cdef readonly int64_t stored_at
+    cdef readonly int64_t fresh_until
+    cdef readonly int64_t expires_at
     cdef readonly double cost
     cdef readonly double importance
 
@@ -45,7 +48,7 @@ cdef class Gate:
 cdef class Reader:
     cdef Gate gate
     cdef object decode        # (code, memoryview) -> value
-    cdef object decode_meta   # bytes -> Validators | None
+    cdef object decode_meta   # bytes -> (Validators | None, tag)
     cdef object encode_key    # key -> canonical bytes, for all but str and bytes
     cdef object squeeze       # canonical bytes too long for LMDB -> LMDB key
     cdef object recover       # called with what begin() raised; returns to try again
@@ -65,4 +68,5 @@ cdef class Reader:
     cdef object c_get(self, object txn, bytes key)
     cdef object c_look_up(self, key)
     cdef Record c_fetch(self, object txn, bytes key)
+    cdef Record c_unpack(self, Window window, const Header* header)
     cdef Record c_record(self, Window window, const Header* header, int64_t now)

@@ -211,6 +211,18 @@ def seal(bytearray record not None, uint64_t version):
     store64(at + CHECKSUM, c_checksum(Window.__new__(Window), at, len(record)))
 
 
+def retimed(record, int64_t stored_at, int64_t fresh_until, int64_t expires_at):
+    """A copy of a record with other times, to be sealed."""
+    cdef bytearray copy = bytearray(record)
+    cdef uint8_t* at = <uint8_t*> PyByteArray_AS_STRING(copy)
+    if len(copy) < HEADER:
+        raise ValueError(f"expected a record, got {len(copy)} bytes")
+    store64(at + STORED_AT, <uint64_t> stored_at)
+    store64(at + FRESH_UNTIL, <uint64_t> fresh_until)
+    store64(at + EXPIRES_AT, <uint64_t> expires_at)
+    return copy
+
+
 def peek(record):
     """(version, fresh_until, expires_at, key) as an unchecked header tells, or None."""
     cdef Header header
@@ -247,8 +259,9 @@ cdef class Record:
     ``fresh``       False: past its ttl, within ``stale``
     ``ttl_left``    seconds of freshness left; None: never expires; negative: stale for so long
     ``validators``  what the origin sent along, or None
+    ``tag``         as given to ``put``
     ``version``     number of the write, rising over the whole directory
-    ``stored_at``   wall clock of the write, ns
+    ``stored_at``, ``fresh_until``, ``expires_at``  wall clock, ns; 0: never
     ``cost``, ``importance``  as given to ``put``
     """
 
@@ -447,25 +460,30 @@ cdef class Reader:
     cdef Record c_fetch(self, object txn, bytes key):
         """The fresh or stale record, or None."""
         cdef Header header
-        cdef int64_t now
-        cdef int age
-        cdef Record record
         cdef Window window = Window.__new__(Window)
         if self.c_find(txn, key, window, &header) == FOUND:
-            age = self.c_age(&header, &now)
-            if age == EXPIRED:
-                self.expired += 1
-            else:
-                value = self.c_value(window, header.code)
-                if value is not _MISSING:
-                    record = self.c_record(window, &header, now)
-                    record.value = value
-                    record.fresh = age == FRESH
-                    if age == FRESH:
-                        self.hits += 1
-                    else:
-                        self.stale_hits += 1
-                    return record
+            return self.c_unpack(window, &header)
+        self.misses += 1
+        return None
+
+    cdef Record c_unpack(self, Window window, const Header* header):
+        """The record under the window, fresh or stale, or None."""
+        cdef Record record
+        cdef int64_t now
+        cdef int age = self.c_age(header, &now)
+        if age == EXPIRED:
+            self.expired += 1
+        else:
+            value = self.c_value(window, header.code)
+            if value is not _MISSING:
+                record = self.c_record(window, header, now)
+                record.value = value
+                record.fresh = age == FRESH
+                if age == FRESH:
+                    self.hits += 1
+                else:
+                    self.stale_hits += 1
+                return record
         self.misses += 1
         return None
 
@@ -474,6 +492,8 @@ cdef class Reader:
         cdef int64_t left
         record.version = header.version
         record.stored_at = header.stored_at
+        record.fresh_until = header.fresh_until
+        record.expires_at = header.expires_at
         record.cost = header.cost
         record.importance = header.importance
         if header.fresh_until != 0:
@@ -481,7 +501,7 @@ cdef class Reader:
             left = min(header.fresh_until - now, header.fresh_until - header.stored_at)
             record.ttl_left = left * 1e-9
         if header.meta_size != 0:
-            record.validators = self.decode_meta(PyBytes_FromStringAndSize(
+            record.validators, record.tag = self.decode_meta(PyBytes_FromStringAndSize(
                 <const char*> window.start - header.payload + HEADER + header.key_size,
                 header.meta_size,
             ))
@@ -536,6 +556,20 @@ cdef class Reader:
         finally:
             txn = None
             self.gate.c_leave()
+
+    def unpack(self, bytes record, bytes form not None):
+        """Return the `Record` of a canonical key from its bytes, or None; like `fetch`."""
+        cdef Header header
+        cdef Window window = Window.__new__(Window)
+        if record is not None:
+            if c_intact(window, <const uint8_t*> PyBytes_AS_STRING(record),
+                        PyBytes_GET_SIZE(record), form, &header):
+                window.start = <const uint8_t*> PyBytes_AS_STRING(record) + header.payload
+                window.size = PyBytes_GET_SIZE(record) - header.payload
+                return self.c_unpack(window, &header)
+            self.damaged += 1
+        self.misses += 1
+        return None
 
     def fetch_many(self, keys, /):
         """Return the records under the keys, fresh or stale, read in one transaction."""
