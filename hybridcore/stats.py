@@ -49,7 +49,8 @@ class DiskStats:
     Every lookup but ``in`` counts once per key: a hit, a stale hit (`fetch` past the ttl) or a
     miss. ``expired`` and ``damaged`` tell why some were misses; ``in`` adds to ``damaged`` too.
     Evictions done by this object are ``evictions`` of live entries, ``evicted_bytes`` in all,
-    and ``evicted_expired``. ``written_bytes`` in ``commits`` transactions are those of records.
+    and ``evicted_expired``. What was offered is ``admitted`` or ``rejected``, see `Admission`;
+    a rejected one that replaces an entry is written all the same. ``written_bytes`` in ``commits`` transactions are those of records.
 
     From ``entries`` on it is about the directory, whoever wrote. ``live_bytes`` are those of
     records, ``used_bytes`` those of the pages they take, ``allocated_bytes`` those of all pages
@@ -69,6 +70,10 @@ class DiskStats:
     evictions: int
     evicted_bytes: int
     evicted_expired: int
+    admitted: int
+    rejected_first: int
+    rejected_size: int
+    rejected_rate: int
     entries: int
     live_bytes: int
     used_bytes: int

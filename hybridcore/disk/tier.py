@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections import Counter
 from collections.abc import (
     Callable,
     Hashable,
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hybridcore._native.record import Reader
 from hybridcore.disk import environment as environments
 from hybridcore.disk import scan
+from hybridcore.disk.admission import Admission, Admitter
 from hybridcore.disk.eviction import Victims
 from hybridcore.disk.keys import LONGEST_PREFIX, decode_key, encode_key, lmdb_key, squeeze
 from hybridcore.disk.ledger import Ledger, Packed, is_fresh
@@ -70,6 +72,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         clock: returns the wall clock in nanoseconds, by default ``time.time_ns``. Processes
             compare each other's times, so it must be a wall clock.
         weights: how eviction weighs the factors, by default ``Weights()``.
+        admission: what `offer` writes; None: everything.
         sweep: how often a thread deletes what has expired, once there are entries with a ttl;
             None: only when room is needed, or by `expire`.
 
@@ -90,6 +93,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         codecs: Codecs | None = None,
         clock: Callable[[], int] | None = None,
         weights: Weights | None = None,
+        admission: Admission | None = None,
         sweep: Duration | None = "1m",
     ) -> None:
         self._max_bytes = size_in_bytes(max_bytes)
@@ -109,6 +113,9 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         self._packer = Packer(codecs, self._max_bytes, self._clock)
         victims = Victims(self._environment.marks, Weights() if weights is None else weights)
         self._writer = Writer(self._environment, self._max_bytes, victims, self._clock)
+        self._admitter = (
+            None if admission is None else Admitter(admission, self._environment.marks)
+        )
         self._sweeper = None if sweep is None else Sweeper(self._writer, seconds(sweep))
         super().__init__(
             self._environment.gate,
@@ -158,6 +165,39 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             importance=importance,
         )
         self._open().store([packed])
+
+    def offer(
+        self,
+        key: K,
+        value: V,
+        *,
+        ttl: Duration | None = None,
+        stale: Duration = 0.0,
+        validators: Validators | None = None,
+        cost: float = 1.0,
+        importance: float = 1.0,
+    ) -> bool:
+        """Store a value if `Admission` finds it worth writing; return whether it was stored.
+
+        What replaces an entry is always stored. Otherwise like `put`.
+        """
+        packed = self._packer.pack(
+            key,
+            value,
+            self._times(ttl, stale),
+            validators=validators,
+            cost=cost,
+            importance=importance,
+        )
+        writer = self._open()
+        if (
+            self._admitter is not None
+            and self._admitter.judge(packed) != "admitted"
+            and not self._is_there(packed.key)
+        ):
+            return False
+        writer.store([packed])
+        return True
 
     def put_many(
         self,
@@ -391,6 +431,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             entries, used, live = ledger.entries(), ledger.used_bytes(), ledger.live_bytes
         hits, stale_hits, misses, expired, damaged = self.lookups()
         counts = self._writer.counts
+        verdicts = Counter() if self._admitter is None else self._admitter.verdicts
         return DiskStats(
             hits=hits,
             stale_hits=stale_hits,
@@ -404,6 +445,10 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             evictions=counts.evicted,
             evicted_bytes=counts.evicted_bytes,
             evicted_expired=counts.expired,
+            admitted=verdicts["admitted"],
+            rejected_first=verdicts["first"],
+            rejected_size=verdicts["size"],
+            rejected_rate=verdicts["rate"],
             entries=entries,
             live_bytes=live,
             used_bytes=used,
@@ -449,6 +494,10 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         if self.closed:
             raise ClosedError("the disk tier was used after close()")
         return self._writer
+
+    def _is_there(self, name: bytes) -> bool:
+        with self._environment.reading() as txn:
+            return txn.get(name, None, self._environment.data) is not None
 
     def _times(self, ttl: Duration | None, stale: Duration = 0.0) -> Times:
         times = self._packer.times(ttl, stale)

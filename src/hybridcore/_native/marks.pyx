@@ -13,7 +13,7 @@ from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
 from libc.math cimport log2f
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 cdef enum:
@@ -131,6 +131,14 @@ cdef class Marks:
         """Note a use of the record under this LMDB key."""
         self.c_used(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
+    def offered(self, bytes key not None):
+        """Note that a record was offered; whether its key was known."""
+        cdef uint32_t tag
+        cdef Mark* mark = self.c_find(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &tag)
+        cdef bint known = mark.read >> 8 == tag
+        self.c_used(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        return known
+
     def uses(self, bytes key not None):
         """(uses, version of the newest record at the last one) of a key, (0, 0) if unknown."""
         cdef uint32_t tag
@@ -147,7 +155,7 @@ cdef class Marks:
         """
         cdef float recency, frequency, size, cost, importance
         cdef float score, age, uses
-        cdef uint64_t written, last
+        cdef uint64_t written
         cdef uint32_t tag
         cdef Traits found
         cdef Mark* mark
