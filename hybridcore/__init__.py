@@ -42,13 +42,14 @@ if TYPE_CHECKING:
     from hybridcore.codec import Codec, Codecs
     from hybridcore.config import EntryOptions, Memory
     from hybridcore.decorators import AsyncCached, Cached, cached, lru_cache
-    from hybridcore.disk import Lmdb
+    from hybridcore.disk import Admission, Lmdb
     from hybridcore.hybrid import HybridCache
     from hybridcore.origins import CallableOrigin, HttpOrigin, Origin
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Admission": "disk",
     "AsyncCached": "decorators",
     "Cached": "decorators",
     "CallableOrigin": "origins",
@@ -66,6 +67,7 @@ _LAZY = {
 
 __all__ = [
     "Adaptive",
+    "Admission",
     "AsyncCached",
     "Cache",
     "CacheInfo",

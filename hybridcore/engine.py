@@ -290,7 +290,7 @@ class Engine:
                 elif value is MISSING:
                     self._forget(flight.key)
                 else:
-                    self._keep(flight.key, value, ttl, validators)
+                    self._keep(flight.key, value, ttl, validators, loaded=True)
         except DiskError as error:
             self._disk_failed(error)
         except ClosedError:
@@ -370,15 +370,26 @@ class Engine:
 
     # -- tiers ----------------------------------------------------------------------------------
 
-    def _keep(self, key: Any, value: Any, ttl: float | None, validators: Validators | None) -> None:
+    def _keep(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | None,
+        validators: Validators | None,
+        *,
+        loaded: bool = False,
+    ) -> None:
         """Put what the origin has into the tiers; one that cannot take it keeps nothing older.
+
+        What was loaded is only offered to the disk, which writes what seems worth it.
 
         Raises:
             DiskError: something older may still be on disk.
         """
         try:
             if self.disk is not None:
-                self.disk.put(key, value, ttl=ttl, stale=self.stale, validators=validators)
+                store = self.disk.offer if loaded else self.disk.put
+                store(key, value, ttl=ttl, stale=self.stale, validators=validators)
         except (EncodeError, ValueTooLargeError) as error:
             log.warning("%s is not kept on disk: %s", type(value).__name__, error)
             self._forget(key)

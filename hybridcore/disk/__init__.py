@@ -2,8 +2,15 @@
 
     tier         `Lmdb`, what users and the engine call
     keys         keys as canonical bytes
-    meta         validators inside a record
-    ledger       what a write transaction does: records, order, eviction
+    meta         validators and a tag inside a record
+    packer       keys and values as records
+    admission    what is worth writing
+    writer       commits: those that meet become one, and room is made
+    eviction     which records go when room is needed
+    ledger       what a write transaction does: records and their indexes
+    scan         walking through all entries
+    sweeper      deletes what has expired, now and then
+    marks        the file in which reads are noted
     environment  LMDB opened once per process, across forks and resizes
     directory    what is checked before LMDB sees a directory
 
@@ -11,6 +18,7 @@ The record itself is laid out, checked and read in ``src/hybridcore/_native/reco
 """
 
 from hybridcore._native.record import Record
+from hybridcore.disk.admission import Admission
 from hybridcore.disk.tier import Lmdb
 
-__all__ = ["Lmdb", "Record"]
+__all__ = ["Admission", "Lmdb", "Record"]

@@ -113,9 +113,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         self._packer = Packer(codecs, self._max_bytes, self._clock)
         victims = Victims(self._environment.marks, Weights() if weights is None else weights)
         self._writer = Writer(self._environment, self._max_bytes, victims, self._clock)
-        self._admitter = (
-            None if admission is None else Admitter(admission, self._environment.marks)
-        )
+        self._admitter = None if admission is None else Admitter(admission, self._environment.marks)
         self._sweeper = None if sweep is None else Sweeper(self._writer, seconds(sweep))
         super().__init__(
             self._environment.gate,
