@@ -49,7 +49,7 @@ def test_incr_refuses_what_is_no_number(disk):
     with pytest.raises(KeyError):
         disk.incr("missing", default=None)
     disk["text"] = "1"
-    with pytest.raises(TypeError, match="number.*got str"):
+    with pytest.raises(TypeError, match=r"number.*got str"):
         disk.incr("text")
     assert disk["text"] == "1"
     assert "missing" not in disk

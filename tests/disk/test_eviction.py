@@ -1,0 +1,195 @@
+"""What the disk tier evicts: by weights, by marks of reads, and what it sweeps."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from hybridcore import ConfigurationError, Lmdb, Weights
+from hybridcore._native.marks import Marks, traits
+from hybridcore.disk.marks import open_marks
+
+VALUE = b"x" * 1000
+
+
+def fill(disk, keys, **options):
+    disk.put_many(((key, VALUE) for key in keys), **options)
+
+
+def kept(disk, keys):
+    """The share of the keys that are still there."""
+    keys = list(keys)
+    return sum(key in disk for key in keys) / len(keys)
+
+
+def test_what_is_read_stays(open_disk):
+    """Entries that are read outlive those that are not, however long ago they were written."""
+    disk = open_disk(max_bytes="1MiB")
+    fill(disk, range(400))
+    for number in range(2000):
+        disk["new", number] = VALUE
+        disk.get(number % 100)
+    assert kept(disk, range(100)) > 0.9
+    assert kept(disk, range(100, 400)) < 0.1
+
+
+def test_recency_alone_is_about_lru(open_disk):
+    """What was used longest ago goes, but for the accidents of a sample."""
+    disk = open_disk(max_bytes="1MiB", weights=Weights.lru())
+    fill(disk, range(400))
+    for number in random.Random(1).sample(range(400), 400):
+        disk.get(number)
+        disk["tick", 0] = number  # time passes with writes
+    order = random.Random(1).sample(range(400), 400)
+    fill(disk, (("new", n) for n in range(200)))
+    assert kept(disk, order[-100:]) > kept(disk, order[:100]) + 0.5
+
+
+def test_costly_entries_stay(open_disk):
+    """Of entries alike, those that cost or matter more are kept."""
+    for factor in ("cost", "importance"):
+        disk = open_disk(factor, max_bytes="1MiB")
+        fill(disk, (("dear", n) for n in range(150)), **{factor: 100})
+        fill(disk, (("cheap", n) for n in range(150)))
+        fill(disk, (("new", n) for n in range(300)))
+        assert kept(disk, (("dear", n) for n in range(150))) > 0.9
+        assert kept(disk, (("cheap", n) for n in range(150))) < 0.5
+
+
+def test_large_entries_go_first(open_disk):
+    """Of entries alike, the small ones are kept; without weight of size they are not."""
+    shares = []
+    for size in (1.0, 0.0):
+        disk = open_disk(f"size{size}", max_bytes="2MiB", weights=Weights(size=size))
+        disk.put_many((("small", n), b"x" * 300) for n in range(500))
+        disk.put_many((("large", n), b"x" * 8000) for n in range(100))
+        fill(disk, (("new", n) for n in range(900)))
+        shares.append(kept(disk, (("small", n) for n in range(500))))
+    assert shares[0] > 0.9
+    assert shares[1] < shares[0] - 0.2
+
+
+def test_evict_on_demand(disk):
+    """So many entries leave, those worth least, and never more than there are."""
+    fill(disk, range(300))
+    for number in range(100):
+        disk.get(number)
+        disk.get(number)
+    assert disk.evict(100) == 100
+    assert len(disk) == 200
+    assert kept(disk, range(100)) > 0.9
+    assert disk.evict(1000) == 200
+    assert disk.evict() == 0
+    assert disk.stats().evictions == 300
+
+
+def test_a_key_that_returns_is_remembered(open_disk):
+    """The mark of an evicted entry stays: what was used often counts as such again."""
+    disk = open_disk(max_bytes="1MiB")
+    fill(disk, ["often", "once"])
+    for number in range(10):
+        disk.get("often")
+        disk["tick"] = number
+    disk.evict(10)
+    fill(disk, ["often", "once"])
+    fill(disk, range(250))
+    disk.evict(240)
+    assert "often" in disk
+
+
+READER = """
+    import sys
+    from hybridcore import Lmdb
+    with Lmdb(sys.argv[1], max_bytes="1MiB") as disk:
+        for _ in range(3):
+            for number in range(100):
+                assert disk[number]
+"""
+
+
+def test_reads_of_other_processes_count(open_disk):
+    """What only another process reads is not evicted."""
+    disk = open_disk(max_bytes="1MiB")
+    fill(disk, range(300))
+    subprocess.run([sys.executable, "-c", textwrap.dedent(READER), str(disk.directory)], check=True)
+    fill(disk, (("new", n) for n in range(250)))
+    assert kept(disk, range(100)) > 0.9
+    assert kept(disk, range(100, 300)) < 0.6
+
+
+def test_expired_entries_are_swept_in_the_background(tmp_path):
+    """A thread deletes them, without a read or a write; it ends with the tier."""
+    with Lmdb(tmp_path / "cache", sweep=0.02) as disk:
+        assert disk._sweeper._thread is None
+        fill(disk, range(100), ttl=0.05)
+        disk["stays"] = 1
+        deadline = time.monotonic() + 20
+        while len(disk) > 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(disk) == 1
+        thread = disk._sweeper._thread
+    assert not thread.is_alive()
+
+
+def test_no_thread_without_a_sweep(tmp_path):
+    """None: expired entries leave when room is needed, or by expire()."""
+    with Lmdb(tmp_path / "cache", sweep=None) as disk:
+        fill(disk, range(10), ttl=10)
+        assert disk._sweeper is None
+    with pytest.raises(ConfigurationError):
+        Lmdb(tmp_path / "cache", sweep="soon")
+
+
+def test_marks_count_and_forget(tmp_path):
+    """Uses add up per key, and a key that is not used gives way to others."""
+    marks = open_marks(tmp_path, 1 << 20)
+    assert marks.uses(b"key") == (0, 0)
+    marks.version = 7
+    marks.used(b"key")
+    marks.used(b"key")
+    assert marks.uses(b"key") == (2, 7)
+    for _ in range(300):
+        marks.used(b"key")
+    assert marks.uses(b"key")[0] == 255
+    marks.version = 8
+    for number in range(20_000):
+        marks.used(b"other %d" % number)
+    assert marks.uses(b"key") == (0, 0)
+
+
+def test_marks_are_a_file(tmp_path):
+    """A second mapping sees the first one's marks; a broken file is replaced."""
+    one, two = open_marks(tmp_path, 1 << 20), open_marks(tmp_path, 1 << 30)
+    one.used(b"key")
+    assert two.uses(b"key")[0] == 1
+    file = tmp_path / "marks"
+    assert file.stat().st_mode & 0o777 == 0o600
+    for content in (b"", b"x" * 100, file.read_bytes()[:-8]):
+        file.write_bytes(content)
+        assert open_marks(tmp_path, 1 << 20).uses(b"key") == (0, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["marks"]
+
+
+def test_marks_without_a_file(tmp_path):
+    """Where there is no directory they are in memory."""
+    marks = open_marks(tmp_path / "missing", 1 << 20)
+    marks.used(b"key")
+    assert marks.uses(b"key")[0] == 1
+
+
+@pytest.mark.parametrize("size", [0, 64, 70, 64 + 32 * 3])
+def test_marks_need_whole_buckets(size):
+    """A buffer of another size is refused."""
+    with pytest.raises(ValueError, match="buckets"):
+        Marks(bytearray(size))
+
+
+def test_odd_traits_do_no_harm():
+    """Costs of nothing, of infinity and of no number have a place."""
+    for cost in (0.0, -1.0, float("inf"), float("nan"), 1e-300):
+        assert len(traits(2**40, cost, 1.0, 2**62)) == 12
