@@ -50,7 +50,8 @@ class DiskStats:
     miss. ``expired`` and ``damaged`` tell why some were misses; ``in`` adds to ``damaged`` too.
     Evictions done by this object are ``evictions`` of live entries, ``evicted_bytes`` in all,
     and ``evicted_expired``. What was offered is ``admitted`` or ``rejected``, see `Admission`;
-    a rejected one that replaces an entry is written all the same. ``written_bytes`` in ``commits`` transactions are those of records.
+    a rejected one that replaces an entry is written all the same. ``written_bytes`` are those of
+    records, in ``commits`` transactions.
 
     From ``entries`` on it is about the directory, whoever wrote. ``live_bytes`` are those of
     records, ``used_bytes`` those of the pages they take, ``allocated_bytes`` those of all pages

@@ -50,8 +50,8 @@ class Environment:
     """An open LMDB environment with the databases of the disk tier.
 
     ``data``   LMDB key -> record
-    ``order``  version of the write, 8 bytes big-endian -> traits, LMDB key
-    ``expiry`` end of its life, version, each 8 bytes big-endian -> nothing
+    ``order``  hash of the LMDB key, 8 bytes big-endian -> traits, LMDB key
+    ``expiry`` end of its life, hash, each 8 bytes big-endian -> nothing
     ``meta``   format stamp and tally
 
     ``waiting`` are batches on their way to the next commit, ``turn`` is held by who commits.

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import astuple, dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from hybridcore.disk.ledger import Placed
+from hybridcore.disk.ledger import TRAITS, Placed
 
 if TYPE_CHECKING:
-    import lmdb
-
     from hybridcore._native.marks import Marks
     from hybridcore.disk.ledger import Ledger
     from hybridcore.eviction import Weights
@@ -20,9 +16,12 @@ _BATCH = 128
 """Records evicted per transaction, so that nobody waits long for the writer lock."""
 _STRIDE = 16
 """At most so many are removed between two looks at the space that is left."""
-_RUNS = 8
-_RUN = 8
-"""So many runs of so many neighbours in the order of writes are compared."""
+_LOOKS = 32
+"""Neighbours in the order of hashes that are compared,"""
+_CHOSEN_OF = 8
+"""and the share of them that goes: one of so many."""
+_TRIES = 8
+"""Stretches without anything old enough to go before anything may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,12 @@ NOTHING = Removed()
 
 
 class Victims:
-    """Chooses what to evict by `Weights`, from the traits in the order and the marks of reads."""
+    """Chooses what to evict, from the traits in the order of hashes and the marks of reads."""
 
-    def __init__(self, marks: Marks, weights: Weights, seed: int | None = None) -> None:
+    def __init__(self, marks: Marks, weights: Weights, *, learned: bool) -> None:
         self._marks = marks
         self._weights = astuple(weights)
-        self._random = random.Random(seed)
+        self._learned = learned
 
     def make_room(
         self, ledger: Ledger, allowed: int, target: int, newest: int, now: int
@@ -54,12 +53,15 @@ class Victims:
         It is done when no more than ``allowed`` are. What is newer than the version ``newest``
         stays while there is anything else.
         """
+        self._marks.wrote(ledger.version, ledger.entries(), full=True)
+        if self._learned:
+            self._marks.teach()
         taken = evicted = evicted_bytes = expired = 0
         excess = ledger.used_bytes() - target
         while excess > 0 and taken < _BATCH:
             count = min(_STRIDE, _BATCH - taken)
             late = ledger.expired(now, count)
-            batch = late or self._draw(ledger, count, newest, now) or ledger.unplaced(count)
+            batch = late or self._draw(ledger, newest) or ledger.unplaced(count)
             if not batch:
                 return Removed(evicted, evicted_bytes, expired)
             for placed in batch:
@@ -76,16 +78,15 @@ class Victims:
             excess = ledger.used_bytes() - target
         return Removed(evicted, evicted_bytes, expired, ledger.used_bytes() <= allowed)
 
-    def evict(self, ledger: Ledger, count: int, now: int) -> Removed:
+    def evict(self, ledger: Ledger, count: int) -> Removed:
         """Remove at most ``count`` records and a batch, those worth least of some first."""
         evicted = evicted_bytes = 0
         wanted = min(count, _BATCH)
         while evicted < wanted:
-            batch = self._draw(ledger, min(_STRIDE, wanted - evicted), ledger.version, now)
-            batch = batch or ledger.unplaced(wanted - evicted)
+            batch = self._draw(ledger, ledger.version) or ledger.unplaced(wanted - evicted)
             if not batch:
                 return Removed(evicted, evicted_bytes)
-            for placed in batch:
+            for placed in batch[: wanted - evicted]:
                 size = ledger.remove_placed(placed)
                 evicted += size > 0
                 evicted_bytes += size
@@ -97,28 +98,27 @@ class Victims:
         expired = sum([ledger.remove_placed(placed) > 0 for placed in batch])
         return Removed(expired=expired, done=len(batch) < _BATCH)
 
-    def _draw(self, ledger: Ledger, count: int, newest: int, now: int) -> list[Placed]:
-        """Of some records drawn at random, the ``count`` worth least, the least first."""
-        drawn: dict[bytes, bytes] = {}
-        with ledger.txn.cursor(ledger.order) as cursor:
-            if not cursor.first():
+    def _draw(self, ledger: Ledger, newest: int) -> list[Placed]:
+        """Of the next records in the order of hashes, those worth least, the least first."""
+        drawn: list[tuple[bytes, bytes]] = []
+        hand = self._marks.hand
+        for _ in range(_TRIES):
+            looked = ledger.neighbours(hand, _LOOKS)
+            if not looked:
                 return []
-            oldest = int.from_bytes(cursor.key(), "big")
-            if oldest > newest:
-                newest = ledger.version
-            for _ in range(_RUNS):
-                start = self._random.randint(oldest, max(newest, oldest))
-                if cursor.set_range(start.to_bytes(8, "big")):
-                    self._add_run(cursor, newest, drawn)
-            if not drawn and cursor.first():
-                self._add_run(cursor, newest, drawn)
-        rank = self._marks.rank(drawn, self._weights, ledger.version, now)
-        return [Placed(version, key) for version, key in rank[:count]]
-
-    def _add_run(
-        self, cursor: lmdb.Cursor[memoryview], newest: int, drawn: dict[bytes, bytes]
-    ) -> None:
-        for version, listed in islice(cursor, _RUN):
-            if int.from_bytes(version, "big") > newest:
+            hand = (int.from_bytes(looked[-1][0], "big") + 1) % (1 << 64)
+            drawn = [found for found in looked if _version(found, newest) <= newest] or drawn
+            if drawn:
                 break
-            drawn[bytes(version)] = bytes(listed)
+        self._marks.hand = hand
+        rank = self._marks.rank(drawn or looked, self._weights, self._learned)
+        return [
+            Placed(place, listed[TRAITS:])
+            for place, listed in rank[: max(1, len(rank) // _CHOSEN_OF)]
+        ]
+
+
+def _version(found: tuple[bytes, bytes], near: int) -> int:
+    """The version of what the order lists, of which it has the low half, near another one."""
+    low = int.from_bytes(found[1][4:8], "little")
+    return near + ((low - near + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)

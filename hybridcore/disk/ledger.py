@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from hybridcore._native.marks import place_of, traits_of
 from hybridcore._native.record import is_intact, peek, seal
 
 if TYPE_CHECKING:
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
     Transaction = lmdb.Transaction[memoryview]
 
 TRAITS = 12
-"""Bytes in front of the key in the order: what eviction wants to know; see `Marks.traits`."""
+"""Bytes in front of the key in the order: what eviction wants to know; see ``_native/marks.pyx``."""
 
 _TALLY = b"tally"
-_NO_VERSION = bytes(8)
 
 
 class Packed(NamedTuple):
@@ -27,15 +27,16 @@ class Packed(NamedTuple):
     key: bytes
     """Its LMDB key."""
     record: bytearray
-    traits: bytes
+    cost: float
+    importance: float
     expires_at: int
     """Wall clock, ns; 0: never."""
 
 
 class Placed(NamedTuple):
-    """A record as the order lists it."""
+    """A record as the order of hashes lists it."""
 
-    version: bytes
+    place: bytes
     """8 bytes, big-endian."""
     key: bytes
     """Its LMDB key."""
@@ -54,66 +55,93 @@ class Ledger:
         self.order = environment.order
         self.expiry = environment.expiry
         self.meta = environment.meta
+        self.marks = environment.marks
         self._stored = bytes(txn.get(_TALLY, b"", self.meta))
         self.version = int.from_bytes(self._stored[:8], "little")
         self.live_bytes = int.from_bytes(self._stored[8:], "little")
 
     def store(self, packed: Packed) -> None:
         """Write a record with the next version."""
-        key, record, traits, expires_at = packed
+        key, record, cost, importance, expires_at = packed
         self.version += 1
         seal(record, self.version)
+        place = place_of(key)
         before = self.txn.get(key, None, self.data)
-        if before is not None:
-            self._forget(key, before)
-        self.live_bytes += len(record)
+        if before is None:
+            self.marks.used(key)
+        else:
+            self._forget(place, before)
+            self.marks.rewritten(key)
+        size = len(record)
+        self.live_bytes += size
         self.txn.put(key, record, db=self.data)
-        stamp = self.version.to_bytes(8, "big")
-        self.txn.put(stamp, traits + key, append=True, db=self.order)
+        traits = traits_of(size, cost, importance, expires_at, self.version)
+        self.txn.put(place, traits + key, db=self.order)
         if expires_at:
-            self.txn.put(expires_at.to_bytes(8, "big") + stamp, b"", db=self.expiry)
+            self.txn.put(expires_at.to_bytes(8, "big") + place, b"", db=self.expiry)
 
     def remove(self, key: bytes) -> bool:
         """Delete the record under an LMDB key; whether there was one."""
-        before = self.txn.get(key, None, self.data)
-        if before is None:
-            return False
-        self._forget(key, before)
-        return self.txn.delete(key, db=self.data)
+        return self.remove_placed(Placed(place_of(key), key)) > 0
 
     def remove_placed(self, placed: Placed) -> int:
-        """Delete a record that the order lists; return its bytes, 0 if there was none.
-
-        One that was written again since is left alone, and the place it lost is forgotten.
-        """
-        version, key = placed
-        self.txn.delete(version, db=self.order)
+        """Delete a record and its place in the order; return its bytes, 0 if there was none."""
+        place, key = placed
+        listed = self.txn.get(place, None, self.order)
+        if listed is not None and listed[TRAITS:] == key:
+            self.txn.delete(place, db=self.order)
         record = self.txn.get(key, None, self.data)
-        if record is None or not _written_as(record, version):
+        if record is None:
             return 0
         size = len(record)
-        self._forget(key, record)
+        self._forget(place, record)
         self.txn.delete(key, db=self.data)
         return size
 
     def expired(self, now: int, limit: int) -> list[Placed]:
         """At most ``limit`` records that have expired, the earliest first.
 
-        What the index has of records that are gone is dropped on the way.
+        What the index has of records that are gone or were written again is dropped on the way.
         """
         found, gone = [], []
         with self.txn.cursor(self.expiry) as cursor:
             for entry in islice(cursor.iternext(values=False), limit):
-                if int.from_bytes(entry[:8], "big") > now:
+                stamp = bytes(entry)
+                if int.from_bytes(stamp[:8], "big") > now:
                     break
-                version = bytes(entry[8:])
-                listed = self.txn.get(version, None, self.order)
-                if listed is None:
-                    gone.append(bytes(entry))
+                placed = self._expired(stamp)
+                if placed is None:
+                    gone.append(stamp)
                 else:
-                    found.append(Placed(version, bytes(listed[TRAITS:])))
+                    found.append(placed)
         for stamp in gone:
             self.txn.delete(stamp, db=self.expiry)
+        return found
+
+    def _expired(self, stamp: bytes) -> Placed | None:
+        """The record that an entry of the index is about."""
+        listed = self.txn.get(stamp[8:], None, self.order)
+        if listed is None:
+            return None
+        placed = Placed(stamp[8:], bytes(listed[TRAITS:]))
+        record = self.txn.get(placed.key, None, self.data)
+        header = None if record is None else peek(record)
+        if header is not None and header[2] != int.from_bytes(stamp[:8], "big"):
+            return None
+        return placed
+
+    def neighbours(self, place: int, count: int) -> list[tuple[bytes, bytes]]:
+        """What the order lists from a place on, around its end: (place, traits and key)."""
+        with self.txn.cursor(self.order) as cursor:
+            found = []
+            if cursor.set_range(place.to_bytes(8, "big")):
+                found = [(bytes(at), bytes(listed)) for at, listed in islice(cursor, count)]
+            if len(found) < count and cursor.first():
+                first = found[0][0] if found else None
+                for at, listed in islice(cursor, count - len(found)):
+                    if bytes(at) == first:
+                        break
+                    found.append((bytes(at), bytes(listed)))
         return found
 
     def intact(self, key: bytes, form: bytes) -> memoryview | None:
@@ -143,23 +171,22 @@ class Ledger:
         return raw
 
     def pop_last(self) -> tuple[bytes, bytes] | None:
-        """Delete the record that was written last; return its canonical key and its bytes."""
+        """Delete the last record; return its canonical key and its bytes."""
         while True:
-            with self.txn.cursor(self.order) as cursor:
+            with self.txn.cursor(self.data) as cursor:
                 if not cursor.last():
                     return None
-                placed = Placed(bytes(cursor.key()), bytes(cursor.value()[TRAITS:]))
-            record = self.txn.get(placed.key, None, self.data)
-            raw = b"" if record is None else record.tobytes()
+                key, raw = bytes(cursor.key()), bytes(cursor.value())
             header = peek(raw)
-            if self.remove_placed(placed) and header is not None:
+            self.remove(key)
+            if header is not None:
                 return header[3], raw
 
     def unplaced(self, limit: int) -> list[Placed]:
         """Some records, for when the order is empty: damage may have cost them their place."""
         with self.txn.cursor(self.data) as cursor:
             keys = islice(cursor.iternext(values=False), limit)
-            return [Placed(_NO_VERSION, bytes(key)) for key in keys]
+            return [Placed(place_of(bytes(key)), bytes(key)) for key in keys]
 
     def clear(self) -> int:
         """Delete every record and return how many there were; the versions go on."""
@@ -188,29 +215,15 @@ class Ledger:
         if tally != self._stored or anyway:
             self.txn.put(_TALLY, tally, db=self.meta)
 
-    def _forget(self, key: bytes, record: memoryview) -> None:
-        """Take a record out of the indexes; what a damaged header points to by chance stays."""
+    def _forget(self, place: bytes, record: memoryview) -> None:
+        """Take a record off the tally and out of the index of what expires."""
         self.live_bytes -= len(record)
         header = peek(record)
-        if header is None:
-            return
-        version = header[0].to_bytes(8, "big")
-        listed = self.txn.get(version, None, self.order)
-        if listed is not None and listed[TRAITS:] == key:
-            self.txn.delete(version, db=self.order)
-        if header[2] > 0:
-            self.txn.delete(header[2].to_bytes(8, "big") + version, db=self.expiry)
+        if header is not None and header[2] > 0:
+            self.txn.delete(header[2].to_bytes(8, "big") + place, db=self.expiry)
 
 
 def is_fresh(record: memoryview, now: int) -> bool:
     """Whether the header says that a record is fresh."""
     header = peek(record)
     return header is not None and (not header[1] or now < header[1])
-
-
-def _written_as(record: memoryview, version: bytes) -> bool:
-    """Whether the record may go in the name of this version: it is that one, or damaged."""
-    header = peek(record)
-    if header is None or version == _NO_VERSION:
-        return True
-    return header[0] == int.from_bytes(version, "big") or not is_intact(record, header[3])

@@ -8,19 +8,18 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hybridcore._native.marks import Marks
+from hybridcore._native.marks import HEAD_SIZE, MARK_SIZE, Marks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MARKS_FILE = "marks"
 
-_HEAD = struct.Struct("<8sQ48x")
+_HEAD = struct.Struct("=8sQ")
 _MAGIC = b"hcmarks1"
-_MARK = 8
-_FEWEST, _MOST = 1 << 10, 1 << 24
-_BYTES_PER_MARK = 1024
-"""Of max_bytes: entries are rarely smaller with their share of LMDB's pages."""
+_FEWEST, _MOST = 1 << 10, 1 << 25
+_BYTES_PER_MARK = 512
+"""Of max_bytes: four marks or more for each entry of 2 KiB, so that evicted keys are remembered."""
 
 
 def open_marks(directory: Path, max_bytes: int) -> Marks:
@@ -37,7 +36,7 @@ def open_marks(directory: Path, max_bytes: int) -> Marks:
             return Marks(_map(file))
         with suppress(OSError):
             _make(file, marks)
-    return Marks(mmap.mmap(-1, _HEAD.size + marks * _MARK))
+    return Marks(mmap.mmap(-1, HEAD_SIZE + marks * MARK_SIZE))
 
 
 def _map(file: Path) -> mmap.mmap:
@@ -50,13 +49,13 @@ def _map(file: Path) -> mmap.mmap:
     descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     try:
         size = os.fstat(descriptor).st_size
-        if size < _HEAD.size:
+        if size < HEAD_SIZE:
             raise ValueError(f"{str(file)!r} is no table of marks")
         mapped = mmap.mmap(descriptor, size)
     finally:
         os.close(descriptor)
     magic, marks = _HEAD.unpack_from(mapped)
-    if magic != _MAGIC or size != _HEAD.size + marks * _MARK:
+    if magic != _MAGIC or size != HEAD_SIZE + marks * MARK_SIZE:
         mapped.close()
         raise ValueError(f"{str(file)!r} is no table of marks")
     return mapped
@@ -70,7 +69,7 @@ def _make(file: Path, marks: int) -> None:
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        size = _HEAD.size + marks * _MARK
+        size = HEAD_SIZE + marks * MARK_SIZE
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)
         else:

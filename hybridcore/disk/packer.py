@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hybridcore._native.marks import traits
 from hybridcore._native.record import pack, retimed
 from hybridcore.disk.keys import encode_key, lmdb_key
 from hybridcore.disk.ledger import Packed
@@ -85,9 +84,7 @@ class Packer:
         """Make a copy of the record under an LMDB key, with other times."""
         cost, importance = _WORTH.unpack_from(record)
         copy = retimed(record, *times)
-        return Packed(
-            key, copy, traits(len(copy), cost, importance, times.expires_at), times.expires_at
-        )
+        return Packed(key, copy, cost, importance, times.expires_at)
 
     def _record(
         self, form: bytes, value: Any, times: Times, meta: bytes, cost: float, importance: float
@@ -100,12 +97,7 @@ class Packer:
                 f"max_bytes={self._max_bytes} allows one entry"
             )
         record = pack(form, code, payload, meta, *times, cost, importance)
-        return Packed(
-            lmdb_key(form),
-            record,
-            traits(len(record), cost, importance, times.expires_at),
-            times.expires_at,
-        )
+        return Packed(lmdb_key(form), record, cost, importance, times.expires_at)
 
 
 def _moment(now: int, seconds_later: float) -> int:

@@ -71,7 +71,8 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         codecs: how values become bytes; by default ``hybridcore.Codecs()``.
         clock: returns the wall clock in nanoseconds, by default ``time.time_ns``. Processes
             compare each other's times, so it must be a wall clock.
-        weights: how eviction weighs the factors, by default ``Weights()``.
+        weights: fixed `Weights` for eviction. By default it learns what to make of recency and
+            frequency, and the others weigh as in ``Weights(size=0.5)``.
         admission: what `offer` writes; None: everything.
         sweep: how often a thread deletes what has expired, once there are entries with a ttl;
             None: only when room is needed, or by `expire`.
@@ -111,7 +112,9 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         self._environment = environments.acquire(self._directory, map_size)
         self._release = weakref.finalize(self, environments.release, self._environment)
         self._packer = Packer(codecs, self._max_bytes, self._clock)
-        victims = Victims(self._environment.marks, Weights() if weights is None else weights)
+        victims = Victims(
+            self._environment.marks, weights or Weights(size=0.5), learned=weights is None
+        )
         self._writer = Writer(self._environment, self._max_bytes, victims, self._clock)
         self._admitter = None if admission is None else Admitter(admission, self._environment.marks)
         self._sweeper = None if sweep is None else Sweeper(self._writer, seconds(sweep))
@@ -329,7 +332,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         return default
 
     def popitem(self) -> tuple[K, V]:
-        """Delete the fresh entry that was written last and return its key and value.
+        """Delete the fresh entry that iteration gives last and return its key and value.
 
         Raises:
             KeyError: there is none.

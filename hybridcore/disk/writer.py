@@ -68,7 +68,7 @@ class Writer:
         self.counts = Counts()
         self._environment = environment
         self._max_bytes = max_bytes
-        self._low_water = max_bytes - max_bytes // 32
+        self._low_water = max_bytes - max_bytes // 50
         self._victims = victims
         self._clock = clock
         self._lock = threading.Lock()
@@ -102,19 +102,19 @@ class Writer:
             DiskError: the disk failed or is full; nothing was changed.
         """
 
-        def run(txn: lmdb.Transaction[memoryview]) -> tuple[T, Removed, int, int]:
+        def run(txn: lmdb.Transaction[memoryview]) -> tuple[T, Removed, int, int, int]:
             ledger = Ledger(self._environment, txn)
             newest = ledger.version
             result = work(ledger)
             removed = self._make_room(ledger, self._max_bytes, newest) if size else NOTHING
             ledger.settle()
-            return result, removed, newest, ledger.version
+            return result, removed, newest, ledger.version, ledger.entries()
 
         if size:
-            result, removed, newest, version = self._write_with_room(run, size)
+            result, removed, newest, version, entries = self._write_with_room(run, size)
         else:
-            result, removed, newest, version = self._free(run, _DELETE_GROWTH)
-        self._environment.marks.version = version
+            result, removed, newest, version, entries = self._free(run, _DELETE_GROWTH)
+        self._environment.marks.wrote(version, entries, full=False)
         self.count(commits=1, removed=removed)
         if not removed.done:
             self._evict_down_to(self._max_bytes, newest)
@@ -130,7 +130,7 @@ class Writer:
         """Evict up to ``count`` records, those worth least first; return how many there were."""
         left = count
         while left > 0:
-            removed = self.change(partial(self._victims.evict, count=left, now=self._clock()))
+            removed = self.change(partial(self._victims.evict, count=left))
             self.count(removed=removed)
             left -= removed.evicted
             if removed.done:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from hybridcore import ConfigurationError, Lmdb, Weights
-from hybridcore._native.marks import Marks, traits
+from hybridcore._native.marks import HEAD_SIZE, Marks, traits_of
 from hybridcore.disk.marks import open_marks
 
 VALUE = b"x" * 1000
@@ -149,14 +149,14 @@ def test_marks_count_and_forget(tmp_path):
     """Uses add up per key, and a key that is not used gives way to others."""
     marks = open_marks(tmp_path, 1 << 20)
     assert marks.uses(b"key") == (0, 0)
-    marks.version = 7
+    marks.wrote(7, 1, full=False)
     marks.used(b"key")
     marks.used(b"key")
     assert marks.uses(b"key") == (2, 7)
     for _ in range(300):
         marks.used(b"key")
     assert marks.uses(b"key")[0] == 255
-    marks.version = 8
+    marks.wrote(8, 1, full=False)
     for number in range(20_000):
         marks.used(b"other %d" % number)
     assert marks.uses(b"key") == (0, 0)
@@ -169,7 +169,7 @@ def test_marks_are_a_file(tmp_path):
     assert two.uses(b"key")[0] == 1
     file = tmp_path / "marks"
     assert file.stat().st_mode & 0o777 == 0o600
-    for content in (b"", b"x" * 100, file.read_bytes()[:-8]):
+    for content in (b"", b"x" * 100, b"x" * 100_000, file.read_bytes()[:-8]):
         file.write_bytes(content)
         assert open_marks(tmp_path, 1 << 20).uses(b"key") == (0, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["marks"]
@@ -182,7 +182,7 @@ def test_marks_without_a_file(tmp_path):
     assert marks.uses(b"key")[0] == 1
 
 
-@pytest.mark.parametrize("size", [0, 64, 70, 64 + 32 * 3])
+@pytest.mark.parametrize("size", [0, HEAD_SIZE, HEAD_SIZE + 8, HEAD_SIZE + 64 * 3])
 def test_marks_need_whole_buckets(size):
     """A buffer of another size is refused."""
     with pytest.raises(ValueError, match="buckets"):
@@ -192,4 +192,18 @@ def test_marks_need_whole_buckets(size):
 def test_odd_traits_do_no_harm():
     """Costs of nothing, of infinity and of no number have a place."""
     for cost in (0.0, -1.0, float("inf"), float("nan"), 1e-300):
-        assert len(traits(2**40, cost, 1.0, 2**62)) == 12
+        assert len(traits_of(2**40, cost, 1.0, 2**62, 2**63)) == 12
+
+
+def test_it_learns_what_is_used_again(open_disk):
+    """In a loop that is larger than the tier, what stays is used again: LRU would keep nothing."""
+    disk = open_disk(max_bytes="1MiB")
+    for _ in range(30):
+        hits = 0
+        for number in range(700):
+            if disk.get(number) is not None:
+                hits += 1
+            else:
+                disk[number] = VALUE
+    assert disk._environment.marks.lessons > 10
+    assert hits > 100

@@ -1,18 +1,41 @@
-"""Marks of reads in a memory-mapped table; see marks.pyx."""
+"""Marks of reads in a memory-mapped file, and what is learned from them; see marks.pyx."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef struct Mark:
-    uint32_t last         # the version of the newest record when it was read, low half
-    uint32_t read         # how often, and whose mark it is: frequency | tag << 8
+    uint32_t last           # how many records had been written at its last use
+    uint16_t tag            # whose mark it is: bits of the key's hash
+    uint8_t frequency       # 0: nobody's
+    uint8_t kind            # see learned.pxd
+
+
+# The head of the file, shared by all processes.
+cdef struct Shared:
+    char magic[8]
+    uint64_t marks
+    uint32_t now            # records written so far
+    uint32_t taught         # the same, at the last lesson
+    uint32_t lessons
+    float capacity          # in records, as far as is known
+    uint64_t hand           # where in the order of hashes eviction looks next
+    uint64_t looked         # marks up to which the last lesson looked
+    uint64_t none[2]
+    uint32_t used[112][33]  # by kind and age: uses so far; counted without a lock
+    uint32_t seen[112][33]  # of those, by lessons
+    float hits[112][33]
+    float exposure[112][33]     # how long marks of that kind were of that age
+    float worth[112][33]
 
 
 cdef class Marks:
-    cdef object mapped        # keeps the memory
-    cdef uint64_t* newest     # version of the last write, of whatever process
+    cdef object mapped      # keeps the memory
+    cdef Shared* shared
     cdef Mark* table
-    cdef uint64_t mask
+    cdef uint64_t mask      # of buckets
 
     cdef void c_used(self, const char* key, Py_ssize_t size) noexcept
-    cdef Mark* c_find(self, const char* key, Py_ssize_t size, uint32_t* tag) noexcept
+    cdef Mark* c_find(self, uint64_t hash) noexcept
+    cdef void _look_around(self, uint32_t since) noexcept nogil
+    cdef void _learn(self) noexcept nogil
+    cdef void _add_up(self, int first, int count, double* hits, double* exposure) noexcept nogil

@@ -1,37 +1,63 @@
-"""Marks of reads: when each key was last used and how often, in memory that processes share.
+"""Marks of reads: when each key was last used and how often, in a file that processes map.
 
-A read of the disk tier stamps the mark of its key, so it never writes LMDB; eviction reads the
-marks of what it may evict. Time is the version of the newest record, which every process sees.
-A mark outlives its record: a key that comes back finds how often it was used before.
+A read of the disk tier stamps the mark of its key, so it never writes LMDB. A mark outlives its
+record: a key that comes back finds how often it was used before. The marks and what is learned
+from them lie in a mapped file that all processes of a directory share: a head, then buckets of
+eight marks, a cache line each. Marks are written without a lock; what two processes lose by that
+is a count of one. Time is the number of records written, which every process sees.
 
-The table is a file that is mapped: a header of 64 bytes, then buckets of four marks. Marks are
-written without a lock. What two processes lose by that is a count of one.
+Eviction goes by what becomes of marks, as the memory tier goes by what becomes of its entries:
+the kinds, ages and index are those of learned.pxd and lessons.pxd. Only the hazards are had in
+another way. Uses are counted as they happen. How many marks of a kind were of an age, and for how
+long, is estimated by a census of some marks at each lesson; and evicted keys are in it, because
+their marks stay.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport (
-    PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
-)
-from libc.math cimport log2f
-from libc.stdint cimport int8_t, int64_t, uint16_t, uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport exp, log2f
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from hybridcore._native.bits cimport half_octave
+from hybridcore._native.learned cimport AGES, FREQUENCIES, GAPS, KINDS, kind_of
+from hybridcore._native.lessons cimport STARTS, solve, width_of
+
 cdef enum:
-    HEADER = 64         # bytes, of which 8 to 15 are the number of marks, 16 to 23 the version
-    WAYS = 4            # marks in a bucket
-    TAG_BITS = 24
-    MOST = 255          # uses that are counted
+    WAYS = 8                # marks in a bucket
+    CENSUS = 4096           # marks looked at in a lesson
+    SMOOTHING = 16          # marks that what is expected counts as
+    FIRST_LESSON = 32       # records written before it
+    SHORTEST = 128          # records between lessons, once there were EARLY
+    EARLY = 8
+    UNIT = 128              # the middle of the logarithms of cost and importance
 
-# The traits of a record, as they stand before the key in the order of writes.
+cdef extern from *:
+    """
+    #define HC_FADE .97
+    #define HC_FOLLOW .05f
+    """
+    const double FADE "HC_FADE"         # of what was counted, with each lesson
+    const float FOLLOW "HC_FOLLOW"      # of the capacity, with each eviction
+
+
+# The traits of a record: 12 bytes before its key in the order of hashes.
 cdef packed struct Traits:
-    uint32_t size
-    uint32_t expires    # wall clock, s; 0: never
-    int8_t cost         # logarithms, in eighths of an octave
-    int8_t importance
-    uint16_t none
+    uint8_t size            # logarithms, in eighths of an octave
+    uint8_t cost
+    uint8_t importance
+    uint8_t none
+    uint32_t version        # its low half
+    uint32_t expires        # wall clock, s; 0: never
 
 
-cdef inline uint64_t scrambled(const char* key, Py_ssize_t size) noexcept nogil:
+HEAD_SIZE = sizeof(Shared)
+"""Bytes before the marks in the file."""
+
+MARK_SIZE = sizeof(Mark)
+
+
+cdef inline uint64_t hashed(const char* key, Py_ssize_t size) noexcept nogil:
     """A hash of the key, the same in every process."""
     cdef uint64_t hash = <uint64_t> size * <uint64_t> 0x9E3779B97F4A7C15
     cdef uint64_t word
@@ -49,138 +75,304 @@ cdef inline uint64_t scrambled(const char* key, Py_ssize_t size) noexcept nogil:
     return hash ^ hash >> 32
 
 
-cdef inline int8_t eighths(float number) noexcept nogil:
-    cdef float octaves
+def place_of(bytes key not None):
+    """The place of an LMDB key in the order of hashes: 8 bytes, big-endian."""
+    cdef uint64_t hash = hashed(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+    cdef uint8_t place[8]
+    cdef int k
+    for k in range(8):
+        place[k] = hash >> (56 - 8 * k) & 0xFF
+    return PyBytes_FromStringAndSize(<char*> place, 8)
+
+
+cdef inline uint8_t eighths(double number, int middle) noexcept nogil:
     if not number > 0:
-        return -128
-    octaves = 8 * log2f(number)
-    return <int8_t> max(min(octaves + (0.5 if octaves > 0 else -0.5), <float> 127), <float> -127)
+        return 0
+    return <uint8_t> max(min(<int> (8 * log2f(<float> number) + middle + 0.5), 255), 1)
 
 
-def traits(Py_ssize_t size, float cost, float importance, int64_t expires_at):
-    """The traits of a record: 12 bytes for the order of writes."""
-    cdef Traits found
+def traits_of(Py_ssize_t size, double cost, double importance, int64_t expires_at,
+              uint64_t version):
+    """The traits of a record, for the order of hashes; ``expires_at`` in ns."""
+    cdef Traits traits
     cdef int64_t expires = expires_at // 1_000_000_000 + 1 if expires_at > 0 else 0
-    found.size = <uint32_t> min(size, <Py_ssize_t> 0xFFFFFFFF)
-    found.expires = <uint32_t> min(expires, <int64_t> 0xFFFFFFFF)
-    found.cost = eighths(cost)
-    found.importance = eighths(importance)
-    found.none = 0
-    return PyBytes_FromStringAndSize(<char*> &found, sizeof(found))
+    traits.size = eighths(<double> size, 0)
+    traits.cost = eighths(cost, UNIT)
+    traits.importance = eighths(importance, UNIT)
+    traits.none = 0
+    traits.version = <uint32_t> version
+    traits.expires = <uint32_t> min(expires, <int64_t> 0xFFFFFFFF)
+    return PyBytes_FromStringAndSize(<char*> &traits, sizeof(traits))
+
+
+cdef inline int age_of(uint32_t now, uint32_t then, float scale) noexcept nogil:
+    """The class of the time since then, see learned.pxd."""
+    cdef float age = <float> (now - then) * scale
+    cdef int found
+    if age < 1.0:
+        return 0
+    found = 1 + half_octave(age)
+    return found if found < AGES else AGES - 1
+
+
+cdef inline uint16_t tag_of(uint64_t hash) noexcept nogil:
+    return <uint16_t> (hash >> 48)
 
 
 cdef class Marks:
-    """The table in a writable buffer: ``HEADER`` bytes and 32 for each of 2**n buckets."""
+    """The marks in a writable buffer: `HEAD_SIZE` bytes, and room for 8 * 2**n marks."""
 
     def __init__(self, mapped):
         cdef Py_buffer buffer
         cdef uint64_t buckets
         PyObject_GetBuffer(mapped, &buffer, PyBUF_SIMPLE | PyBUF_WRITABLE)
         try:
-            buckets = <uint64_t> (buffer.len - HEADER) // (WAYS * sizeof(Mark))
-            if buffer.len <= HEADER or buckets & (buckets - 1) or buckets == 0:
+            buckets = 0
+            if buffer.len > <Py_ssize_t> sizeof(Shared):
+                buckets = <uint64_t> (buffer.len - sizeof(Shared)) // (WAYS * sizeof(Mark))
+            if (
+                buckets == 0 or buckets & (buckets - 1)
+                or buckets * WAYS * sizeof(Mark) + sizeof(Shared) != <uint64_t> buffer.len
+            ):
                 raise ValueError(f"expected room for 2**n buckets, got {buffer.len} bytes")
             # The buffer stays where it is for as long as the mapping is held.
-            self.newest = <uint64_t*> (<char*> buffer.buf + 16)
-            self.table = <Mark*> (<char*> buffer.buf + HEADER)
+            self.shared = <Shared*> buffer.buf
+            self.table = <Mark*> (<char*> buffer.buf + sizeof(Shared))
         finally:
             PyBuffer_Release(&buffer)
         self.mapped = mapped
         self.mask = buckets - 1
+        if not self.shared.capacity >= 1:
+            self.shared.capacity = 1
+        if self.shared.lessons == 0:
+            self._begin()
+
+    def _begin(self):
+        """Before the first lesson an entry is worth what LRU thinks."""
+        cdef int kind, age
+        for kind in range(KINDS):
+            for age in range(AGES):
+                self.shared.worth[kind][age] = <float> (1 / (1 + STARTS[age]))
 
     @property
-    def version(self):
-        """Of the newest record, as far as anybody told."""
-        return self.newest[0]
+    def now(self):
+        """Records written so far, as far as anybody told; the low half."""
+        return self.shared.now
 
-    @version.setter
-    def version(self, uint64_t version):
-        if version > self.newest[0]:
-            self.newest[0] = version
+    @property
+    def hand(self):
+        """Where in the order of hashes eviction looks next."""
+        return self.shared.hand
 
-    cdef Mark* c_find(self, const char* key, Py_ssize_t size, uint32_t* tag) noexcept:
-        """The mark of the key, or the one it may take, whose tag is another's."""
-        cdef uint64_t hash = scrambled(key, size)
+    @hand.setter
+    def hand(self, uint64_t place):
+        self.shared.hand = place
+
+    @property
+    def lessons(self):
+        """How often what was counted became what records are worth."""
+        return self.shared.lessons
+
+    def wrote(self, uint64_t version, uint64_t entries, bint full):
+        """Tell of the last version given, and of how many records there are."""
+        cdef float capacity = self.shared.capacity
+        if version > self.shared.now or self.shared.now - <uint32_t> version > 1 << 31:
+            self.shared.now = <uint32_t> version
+        if full:
+            capacity += FOLLOW * (<float> entries - capacity)
+        self.shared.capacity = max(capacity, <float> 1) if full else max(
+            capacity, <float> entries
+        )
+
+    # -- marks ----------------------------------------------------------------------------
+
+    cdef Mark* c_find(self, uint64_t hash) noexcept:
+        """The key's mark, or the one it may take: nobody's, or the one used longest ago."""
         cdef Mark* bucket = &self.table[(hash & self.mask) * WAYS]
         cdef Mark* oldest = bucket
-        cdef uint32_t now = <uint32_t> self.newest[0]
+        cdef uint32_t now = self.shared.now
+        cdef uint16_t tag = tag_of(hash)
         cdef int k
-        tag[0] = <uint32_t> (hash >> (64 - TAG_BITS)) | 1
         for k in range(WAYS):
-            if bucket[k].read >> 8 == tag[0]:
+            if bucket[k].frequency == 0:
                 return &bucket[k]
-            if bucket[k].read == 0:
-                oldest = &bucket[k]
-                break
+            if bucket[k].tag == tag:
+                return &bucket[k]
             if now - bucket[k].last > now - oldest.last:
                 oldest = &bucket[k]
         return oldest
 
     cdef void c_used(self, const char* key, Py_ssize_t size) noexcept:
-        """A record was read."""
-        cdef uint32_t tag
-        cdef Mark* mark = self.c_find(key, size, &tag)
-        cdef uint32_t uses = 1
-        if mark.read >> 8 == tag:
-            uses = mark.read & 0xFF
-            uses += uses < MOST
-        mark.last = <uint32_t> self.newest[0]
-        mark.read = tag << 8 | uses
+        """A record was read, or is written under a key that had none."""
+        cdef uint64_t hash = hashed(key, size)
+        cdef Mark* mark = self.c_find(hash)
+        cdef Shared* shared = self.shared
+        cdef int age
+        if mark.frequency and mark.tag == tag_of(hash):
+            age = age_of(shared.now, mark.last, 64 / shared.capacity)
+            shared.used[mark.kind % KINDS][age] += 1
+            mark.frequency += mark.frequency < 255
+            mark.kind = kind_of(mark.frequency, age)
+        else:
+            mark.tag = tag_of(hash)
+            mark.frequency = 1
+            mark.kind = 0
+        mark.last = shared.now
 
     def used(self, bytes key not None):
         """Note a use of the record under this LMDB key."""
         self.c_used(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
+    def rewritten(self, bytes key not None):
+        """Note that a record was replaced: it is young again, but that is no use."""
+        cdef uint64_t hash = hashed(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        cdef Mark* mark = self.c_find(hash)
+        if mark.frequency and mark.tag == tag_of(hash):
+            mark.last = self.shared.now
+
     def offered(self, bytes key not None):
         """Note that a record was offered; whether its key was known."""
-        cdef uint32_t tag
-        cdef Mark* mark = self.c_find(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &tag)
-        cdef bint known = mark.read >> 8 == tag
+        cdef uint64_t hash = hashed(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        cdef Mark* mark = self.c_find(hash)
+        cdef bint known = mark.frequency and mark.tag == tag_of(hash)
         self.c_used(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
         return known
 
     def uses(self, bytes key not None):
-        """(uses, version of the newest record at the last one) of a key, (0, 0) if unknown."""
-        cdef uint32_t tag
-        cdef Mark* mark = self.c_find(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &tag)
-        if mark.read >> 8 != tag:
+        """(uses, records written at the last one) of a key, (0, 0) if unknown."""
+        cdef uint64_t hash = hashed(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        cdef Mark* mark = self.c_find(hash)
+        if mark.frequency == 0 or mark.tag != tag_of(hash):
             return 0, 0
-        return mark.read & 0xFF, mark.last
+        return mark.frequency, mark.last
 
-    def rank(self, dict drawn not None, tuple weights not None, uint64_t newest, int64_t now):
-        """(version, key) of what was drawn, the worth least first.
+    # -- what records are worth -----------------------------------------------------------
 
-        ``drawn`` maps versions to what the order lists under them, ``weights`` are the exponents
-        of recency, frequency, size, cost and importance, ``now`` is the wall clock in ns.
+    def rank(self, list drawn not None, tuple weights not None, bint learned):
+        """Order what was drawn, (place, what the order lists there), the worth least first.
+
+        ``weights`` are the exponents of `Weights`. Of recency and frequency they count only
+        unless what was ``learned`` decides.
         """
-        cdef float recency, frequency, size, cost, importance
-        cdef float score, age, uses
-        cdef uint64_t written
-        cdef uint32_t tag
-        cdef Traits found
+        cdef float recency, frequency, size, cost, importance, score, age
+        cdef float scale = 64 / self.shared.capacity
+        cdef uint32_t now = self.shared.now
+        cdef uint32_t last
+        cdef uint8_t uses, kind
+        cdef uint64_t hash
+        cdef Traits traits
         cdef Mark* mark
-        cdef bytes version, listed, key
-        cdef const char* at
-        cdef list ranked = []
+        cdef bytes place, listed
+        cdef const char* key
+        cdef Py_ssize_t i
+        cdef list scores = []
         recency, frequency, size, cost, importance = weights
-        for version, listed in drawn.items():
-            if PyBytes_GET_SIZE(version) != 8 or PyBytes_GET_SIZE(listed) <= sizeof(Traits):
-                continue
-            at = PyBytes_AS_STRING(listed)
-            memcpy(&found, at, sizeof(found))
-            key = listed[sizeof(Traits):]
-            written = int.from_bytes(version, "big")
-            mark = self.c_find(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &tag)
-            uses = 1
-            age = <float> (newest - written)
-            if mark.read >> 8 == tag:
-                uses += mark.read & 0xFF
-                age = min(age, <float> (<uint32_t> newest - mark.last))
-            score = (
-                frequency * log2f(uses) - recency * log2f(1 + age)
-                - size * log2f(<float> found.size + 1)
-                + 0.125 * (cost * found.cost + importance * found.importance)
+        for i in range(len(drawn)):
+            place, listed = drawn[i]
+            key = PyBytes_AS_STRING(listed) + sizeof(Traits)
+            memcpy(&traits, PyBytes_AS_STRING(listed), sizeof(traits))
+            hash = hashed(key, PyBytes_GET_SIZE(listed) - sizeof(Traits))
+            mark = self.c_find(hash)
+            uses, kind, last = 1, 0, traits.version
+            if mark.frequency and mark.tag == tag_of(hash):
+                uses, kind, last = mark.frequency, mark.kind % KINDS, mark.last
+                if traits.version - last < 1 << 31:
+                    last = traits.version
+            age = <float> (now - last) * scale
+            if learned:
+                score = (
+                    log2f(self.shared.worth[kind][age_of(now, last, scale)] + 1e-12)
+                    - 0.001 * log2f(age + 1)
+                )
+            else:
+                score = frequency * log2f(uses) - recency * age / 64
+            score += 0.125 * (
+                cost * (<float> traits.cost - UNIT)
+                + importance * (<float> traits.importance - UNIT) - size * traits.size
             )
-            ranked.append((score, version, key))
-        ranked.sort()
-        return [(version, key) for _, version, key in ranked]
+            scores.append((score, i))
+        scores.sort()
+        return [drawn[i] for _, i in scores]
+
+    def teach(self):
+        """Turn what was counted into what records are worth, if it is time to."""
+        cdef Shared* shared = self.shared
+        cdef uint32_t since = shared.now - shared.taught
+        cdef uint32_t due = max(<uint32_t> (shared.capacity / 4), <uint32_t> SHORTEST)
+        if shared.lessons < EARLY:
+            due = max(<uint32_t> (shared.capacity / 8), <uint32_t> FIRST_LESSON)
+        if since < due:
+            return False
+        with nogil:
+            self._look_around(since)
+            self._learn()
+        shared.taught = shared.now
+        shared.lessons += 1
+        return True
+
+    cdef void _look_around(self, uint32_t since) noexcept nogil:
+        """Take the census: how long marks of each kind were of each age, about."""
+        cdef Shared* shared = self.shared
+        cdef uint64_t marks = (self.mask + 1) * WAYS
+        cdef uint64_t count = min(marks, <uint64_t> CENSUS)
+        cdef float scale = 64 / shared.capacity
+        cdef float each = <float> marks / count * since * scale
+        cdef uint64_t at = shared.looked & (marks - 1)
+        cdef uint64_t k
+        cdef Mark* mark
+        cdef int kind, age
+        cdef uint32_t used
+        for kind in range(KINDS):
+            for age in range(AGES):
+                used = shared.used[kind][age]
+                shared.hits[kind][age] = <float> (
+                    FADE * shared.hits[kind][age] + (used - shared.seen[kind][age])
+                )
+                shared.seen[kind][age] = used
+                shared.exposure[kind][age] *= <float> FADE
+        for k in range(count):
+            mark = &self.table[(at + k) & (marks - 1)]
+            if mark.frequency:
+                age = age_of(shared.now, mark.last, scale)
+                shared.exposure[mark.kind % KINDS][age] += each
+        shared.looked = at + count
+
+    cdef void _learn(self) noexcept nogil:
+        """Work out the worth of each kind at each age from its rates of use.
+
+        A kind seen little leans on the others of its frequency, and those on all.
+        """
+        cdef Shared* shared = self.shared
+        cdef double hits[33]
+        cdef double exposure[33]
+        cdef double overall[33]
+        cdef double family[33]
+        cdef float hazards[33]
+        cdef double lean
+        cdef int frequency, kind, age
+        self._add_up(0, KINDS, hits, exposure)
+        for age in range(AGES):
+            lean = SMOOTHING * width_of(age)
+            overall[age] = (hits[age] + lean * 0.1 / STARTS[age + 1]) / (exposure[age] + lean)
+        for frequency in range(FREQUENCIES):
+            self._add_up(frequency * GAPS, GAPS, hits, exposure)
+            for age in range(AGES):
+                lean = SMOOTHING * width_of(age)
+                family[age] = (hits[age] + lean * overall[age]) / (exposure[age] + lean)
+            for kind in range(frequency * GAPS, (frequency + 1) * GAPS):
+                for age in range(AGES):
+                    lean = SMOOTHING * width_of(age)
+                    hazards[age] = <float> (1 - exp(
+                        -width_of(age) * (shared.hits[kind][age] + lean * family[age])
+                        / (shared.exposure[kind][age] + lean)
+                    ))
+                solve(hazards, shared.worth[kind])
+
+    cdef void _add_up(self, int first, int count, double* hits, double* exposure) noexcept nogil:
+        cdef int kind, age
+        for age in range(AGES):
+            hits[age] = 0
+            exposure[age] = 0
+            for kind in range(first, first + count):
+                hits[age] += self.shared.hits[kind][age]
+                exposure[age] += self.shared.exposure[kind][age]

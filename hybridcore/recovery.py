@@ -1,0 +1,217 @@
+"""The disk tier as the engine sees it: its failures are counted and made up for, never raised."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from hybridcore.errors import ClosedError, DiskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from hybridcore.disk import Lmdb, Record
+
+log = logging.getLogger("hybridcore")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 30.0
+"""Seconds for which a disk that failed is left alone; doubled with every failure in a row."""
+_MOST_MISSED = 10_000
+"""Writes that are remembered. When more were missed the disk is emptied instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierHealth:
+    """How a tier is: ``missed`` are the writes that it has yet to take."""
+
+    state: Literal["ok", "down"]
+    since: float
+    """Seconds ago."""
+    reason: str | None
+    missed: int
+
+
+class _Put(NamedTuple):
+    value: Any
+    until: float | None
+    """When it stops being fresh, on the clock of this process; None: never."""
+    options: dict[str, Any]
+    offered: bool
+
+
+class RecoveringDisk:
+    """An `Lmdb` that may fail.
+
+    While it does, it holds nothing: lookups find nothing and are not even tried for a while. The
+    writes and deletes that it missed are remembered, the newest of each key, and made up for in
+    their order when it works again. Until then no older copy of these keys is read.
+    """
+
+    def __init__(
+        self,
+        disk: Lmdb[Any, Any],
+        failed: Callable[[DiskError], None],
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.disk = disk
+        self._failed = failed
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._missed: dict[Any, _Put | None] = {}
+        self._lost_count = False
+        self._pause = 0.0
+        self._retry_at = 0.0
+        self._reason: str | None = None
+        self._since = clock()
+
+    def health(self) -> TierHealth:
+        """The state of the disk, as of its last use."""
+        since = self._clock() - self._since
+        state: Literal["ok", "down"] = "ok" if self._reason is None else "down"
+        return TierHealth(state, since, self._reason, len(self._missed))
+
+    def fetch_many(self, keys: Iterable[Any]) -> dict[Any, Record]:
+        """What is there, fresh or stale."""
+        if not self._ready():
+            return {}
+        wanted: Iterable[Any] = keys
+        if self._missed:
+            wanted = [key for key in keys if key not in self._missed]
+        try:
+            records = self.disk.fetch_many(wanted)
+        except DiskError as error:
+            self._fail(error)
+            return {}
+        self._worked()
+        return records
+
+    def contains(self, key: Any) -> bool:
+        """Whether it holds a fresh entry."""
+        if not self._ready() or key in self._missed:
+            return False
+        try:
+            return key in self.disk
+        except DiskError as error:
+            self._fail(error)
+            return False
+
+    def put(self, key: Any, value: Any, *, offered: bool = False, **options: Any) -> None:
+        """Store a value, now or when the disk works again; one that is offered may be refused.
+
+        Raises:
+            KeyEncodingError, EncodeError, ValueTooLargeError: it can never be stored.
+        """
+        if self._ready():
+            try:
+                store = self.disk.offer if offered else self.disk.put
+                store(key, value, **options)
+            except DiskError as error:
+                self._fail(error)
+            else:
+                self._worked()
+                if self._missed:
+                    self._missed.pop(key, None)
+                return
+        ttl = options.get("ttl")
+        until = None if ttl is None else self._clock() + ttl
+        self._miss(key, _Put(value, until, options, offered))
+
+    def delete(self, key: Any) -> bool:
+        """Delete an entry, now or when the disk works again; return whether it was there."""
+        if self._ready():
+            try:
+                there = self.disk.delete(key)
+            except DiskError as error:
+                self._fail(error)
+            else:
+                self._worked()
+                if self._missed:
+                    there = self._missed.pop(key, None) is not None or there
+                return there
+        there = self._missed.get(key) is not None
+        self._miss(key, None)
+        return there
+
+    def clear(self) -> None:
+        """Delete everything, now or when the disk works again."""
+        with self._lock:
+            self._missed.clear()
+            if self._ready():
+                try:
+                    self.disk.clear()
+                except DiskError as error:
+                    self._fail(error)
+                else:
+                    self._worked()
+                    return
+            self._lost_count = True
+
+    def close(self) -> None:
+        """Make up for what was missed if the disk works now, and close it."""
+        try:
+            if self._missed or self._lost_count:
+                self._retry_at = 0.0
+                self._ready()
+        except ClosedError:
+            pass
+        finally:
+            self.disk.close()
+
+    def _ready(self) -> bool:
+        """Whether the disk is worth a try; makes up for what it missed first."""
+        if self._reason is None:
+            return True
+        if self._clock() < self._retry_at:
+            return False
+        with self._lock:
+            try:
+                if self._lost_count:
+                    self.disk.clear()
+                    self._lost_count = False
+                while self._missed:
+                    key = next(iter(self._missed))
+                    self._make_up(key, self._missed[key])
+                    del self._missed[key]
+            except DiskError as error:
+                self._fail(error)
+                return False
+        return True
+
+    def _make_up(self, key: Any, put: _Put | None) -> None:
+        options = {} if put is None else dict(put.options)
+        if put is not None and put.until is not None:
+            options["ttl"] = put.until - self._clock()
+        if put is None or options.get("ttl", 1) <= 0:
+            self.disk.delete(key)
+        else:
+            store = self.disk.offer if put.offered else self.disk.put
+            store(key, put.value, **options)
+
+    def _miss(self, key: Any, put: _Put | None) -> None:
+        with self._lock:
+            self._missed.pop(key, None)  # the newest goes last
+            self._missed[key] = put
+            if len(self._missed) > _MOST_MISSED:
+                self._missed.clear()
+                self._lost_count = True
+
+    def _fail(self, error: DiskError) -> None:
+        with self._lock:
+            now = self._clock()
+            if self._reason is None:
+                self._since = now
+                self._pause = 0.0
+            self._reason = str(error)
+            self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            self._retry_at = now + self._pause
+        self._failed(error)
+
+    def _worked(self) -> None:
+        if self._reason is not None:
+            with self._lock:
+                self._reason = None
+                self._since = self._clock()
+            log.info("the disk tier works again")
