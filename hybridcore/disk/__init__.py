@@ -11,7 +11,10 @@
     scan         walking through all entries
     sweeper      deletes what has expired, now and then
     marks        the file in which reads are noted
-    environment  LMDB opened once per process, across forks and resizes
+    sharing      one environment per directory and process, across forks
+    environment  LMDB opened: transactions, resizes, who may be inside
+    durability   what a power failure spoils, and who has the directory open
+    upkeep       verify, compact, back up
     directory    what is checked before LMDB sees a directory
 
 The record itself is laid out, checked and read in ``src/hybridcore/_native/record.pyx``.

@@ -1,15 +1,13 @@
-"""One LMDB environment per directory and process, shared by all who open that directory.
+"""An open LMDB environment: transactions, what goes wrong with them, and who may be inside.
 
-LMDB must not be opened twice in a process, nor used by a child that was forked with it open.
-So environments are counted here; around a fork each is closed, and parent and child open it
-again when they next use it.
+It is closed and opened again around forks, when it is compacted, and when somebody wants it to
+be more durable; the gate keeps everybody out meanwhile.
 
 Imports lmdb at use.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -17,7 +15,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from hybridcore._native.record import Gate
-from hybridcore.disk.directory import DATA_FILE, LOCK_FILE, check_whole, prepare
+from hybridcore.disk.directory import (
+    DATA_FILE,
+    check_names,
+    check_whole,
+    data_file,
+    discard,
+)
+from hybridcore.disk.durability import State, is_blank, stronger
 from hybridcore.disk.marks import open_marks
 from hybridcore.errors import ClosedError, DiskError
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
     import lmdb
 
+    from hybridcore.disk.durability import Durability
     from hybridcore.disk.writer import Batch
 
 T = TypeVar("T")
@@ -40,10 +46,16 @@ _DRAIN_SECONDS = 5.0
 _FORK_DRAIN_SECONDS = 2.0
 _IN_PLACE_SECONDS = 0.1
 """A removed or replaced directory is noticed by the first write after so long."""
+_READERS_SECONDS = 10.0
+"""The slots of dead readers are cleared by the first write after so long."""
 
 
 class MapFullError(DiskError):
     """The map has no free page left; the transaction changed nothing."""
+
+
+class NotAloneError(DiskError):
+    """Somebody else uses the directory, or does not leave it; nothing was changed."""
 
 
 class Environment:
@@ -62,20 +74,33 @@ class Environment:
     expiry: lmdb._Database
     meta: lmdb._Database
 
-    def __init__(self, directory: Path, map_size: int) -> None:
+    def __init__(self, directory: Path, map_size: int, durability: Durability) -> None:
         self.directory = directory
         self.users = 0
         self.gate = Gate(self._admit)
         self.waiting: deque[Batch] = deque()
         self.turn = threading.Lock()
+        self.discarded = False
+        """Whether entries were found that a power failure may have spoiled, and removed."""
         self._lock = threading.RLock()
         self._map_size = map_size
         self._env: lmdb.Environment | None = None
         self._inherited: lmdb.Environment | None = None
         self._maintainer = 0
-        self._checked = 0.0
-        self._open()
-        self.marks = open_marks(directory, map_size)
+        self._checked = self._readers_checked = 0.0
+        if is_blank(directory) and check_whole(directory):
+            self._look_inside()
+        check_names(directory)
+        self._state = State(directory, durability)
+        try:
+            if self._state.claim():
+                self._clear_away()
+            self._state.share()
+            self._open()
+            self.marks = open_marks(directory, map_size)
+        except BaseException:
+            self._state.close()
+            raise
 
     def write(self, work: Callable[[lmdb.Transaction[memoryview]], T], *, growth: float = 0.0) -> T:
         """Run ``work`` in one write transaction and return what it returns.
@@ -92,9 +117,10 @@ class Environment:
         while True:
             try:
                 with self.gate:
-                    env = self._current()
-                    self._check_in_place()
+                    env = self.current()
+                    self._check_now_and_then(env)
                     with env.begin(self.data, None, True, True) as txn:
+                        self._state.before_write(env)
                         return work(txn)
             except lmdb.MapFullError as error:
                 if growth and self._grow(growth):
@@ -113,7 +139,7 @@ class Environment:
         while True:
             with self.gate:
                 try:
-                    txn = self._current().begin(buffers=True)
+                    txn = self.current().begin(buffers=True)
                 except lmdb.Error as error:
                     failed = error
                 else:
@@ -121,7 +147,7 @@ class Environment:
                         with txn:
                             yield txn
                     except lmdb.Error as error:
-                        raise self._failed(error) from error
+                        raise self.failed(error) from error
                     return
             self.recover(failed)
 
@@ -136,20 +162,22 @@ class Environment:
         if isinstance(error, lmdb.MapResizedError):
             self._adopt_map_size()
         elif isinstance(error, lmdb.ReadersFullError):
-            if self._current().reader_check() == 0:
+            with self.gate:
+                cleared = self.current().reader_check()
+            if cleared == 0:
                 raise DiskError(
                     f"all {_MAX_READERS} reader slots of {str(self.directory)!r} are taken by "
                     "live processes; open the directory in fewer of them"
                 ) from error
         elif isinstance(error, lmdb.Error) and not isinstance(error, lmdb.BadRslotError):
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         elif not isinstance(error, lmdb.Error):
             raise error
 
     def pinned_by(self, behind: int) -> int | None:
         """The process whose reader is more than so many transactions behind, if there is one."""
         with self.gate:
-            env = self._current()
+            env = self.current()
             env.reader_check()
             newest = env.info()["last_txnid"]
             for line in env.readers().splitlines():
@@ -164,72 +192,139 @@ class Environment:
         return None
 
     def sync(self) -> None:
-        """Wait until all that was written is on the disk itself."""
+        """Wait until all that was written is on the disk itself; of scratch nothing need be."""
         import lmdb
 
+        if self._state.durability == "none":
+            return
         with self.gate:
+            self.check_in_place()
             try:
-                self._current().sync(True)
+                self._settle(self.current())
             except lmdb.Error as error:
-                raise self._failed(error) from error
+                raise self.failed(error) from error
 
     def space(self) -> dict[str, int]:
         """Sizes of the file and the map in bytes, and how many readers are registered."""
         with self.gate:
-            env = self._current()
+            env = self.current()
             info = env.info()
             page = env.stat()["psize"]
-        try:
-            file_bytes = (self.directory / DATA_FILE).stat().st_size
-        except OSError:
-            file_bytes = 0
         return {
-            "file_bytes": file_bytes,
+            "file_bytes": self.file_bytes(),
             "map_bytes": info["map_size"],
             "allocated_bytes": (info["last_pgno"] + 1) * page,
             "readers": info["num_readers"],
             "max_readers": info["max_readers"],
         }
 
+    def file_bytes(self) -> int:
+        """Size of the data file."""
+        try:
+            return (self.directory / DATA_FILE).stat().st_size
+        except OSError:
+            return 0
+
     def in_place(self) -> bool:
         """Whether the file that was opened is still the one in the directory."""
-        try:
-            found = os.stat(self._file)
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == self._identity
+        return data_file(self.directory) == self.identity
 
-    def need_map(self, map_size: int) -> None:
-        """Make the map at least so large."""
+    def check_in_place(self) -> None:
+        """Raise a DiskError when the directory or its data file is another one now."""
+        if not self.in_place():
+            raise DiskError(
+                f"{str(self.directory / DATA_FILE)!r} was removed or replaced while it was open. "
+                "Close the tier and open it again"
+            )
+
+    def need(self, map_size: int, durability: Durability) -> None:
+        """Make the map at least so large, and lose no more than this mode loses."""
         with self._lock:
             if map_size > self._map_size:
                 self._map_size = map_size
                 if self._env is not None:
                     self._resize(map_size)
+            durability = stronger(durability, self._state.durability)
+            if durability != self._state.durability:
+                with self._nobody_inside("opened anew"):
+                    self._detach()
+                    self._state.strengthen(durability)
+
+    @contextmanager
+    def alone(self, purpose: str, patience: float | None = None) -> Iterator[lmdb.Environment]:
+        """LMDB for nobody else in this process or another; `swap` may be called within.
+
+        Raises:
+            NotAloneError: others have it open, or somebody in this process does not leave it.
+        """
+        with self._nobody_inside(purpose, patience):
+            if self._env is None:
+                self._open()
+            try:
+                if not self._state.claim():
+                    raise NotAloneError(
+                        f"{str(self.directory)!r} cannot be {purpose}: other processes have it "
+                        "open. Close it there first"
+                    )
+                yield self.current()
+            finally:
+                self._state.share()
+                if self._env is None:
+                    self._open()
+
+    def swap(self, exchange: Callable[[], None]) -> None:
+        """Exchange the data file while `alone`."""
+        env = self.current()
+        with env.begin(write=True):
+            self._state.mark()
+        self._detach()
+        exchange()
 
     # -- opening and closing --------------------------------------------------------------
+
+    def _clear_away(self) -> None:
+        """Remove what a power failure may have spoiled, and what was there before scratch."""
+        if self._state.durability == "none":
+            discard(self.directory)
+        elif data_file(self.directory) is not None and self._state.is_spoiled:
+            discard(self.directory)
+            self.discarded = True
+            import logging
+
+            logging.getLogger("hybridcore.disk").warning(
+                "discarded the entries of %r: there were unsynced writes when the machine went "
+                "down, so that its pages cannot be trusted",
+                str(self.directory),
+            )
+
+    def _look_inside(self) -> None:
+        """Check the stamp without leaving a file behind: nobody of ours has it open."""
+        import lmdb
+
+        try:
+            with (
+                lmdb.Environment(
+                    str(self.directory), readonly=True, lock=False, create=False, max_dbs=4
+                ) as env,
+                env.begin() as txn,
+            ):
+                self._check_stamp(env, txn)
+        except lmdb.Error as error:
+            raise self.failed(error) from error
 
     def _open(self) -> None:
         import lmdb
 
-        exists = check_whole(self.directory)
+        check_whole(self.directory)
+        synced = self._state.durability == "power"
         try:
-            if exists and not (self.directory / LOCK_FILE).exists():
-                # Nobody has it open: look inside without leaving a lock file behind.
-                with (
-                    lmdb.Environment(
-                        str(self.directory), readonly=True, lock=False, create=False, max_dbs=4
-                    ) as unlocked,
-                    unlocked.begin() as txn,
-                ):
-                    self._check_stamp(unlocked, txn)
             env = lmdb.Environment(
                 str(self.directory),
                 map_size=self._map_size,
                 mode=0o700,  # LMDB takes the x bits away: files are 0600
                 create=False,
-                sync=False,
-                metasync=False,
+                sync=synced,
+                metasync=synced,
                 readahead=False,
                 max_readers=_MAX_READERS,
                 max_dbs=len(_DATABASES),
@@ -237,13 +332,15 @@ class Environment:
                 lib_version=0,
             )
         except lmdb.Error as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         try:
             env.reader_check()
             # A write transaction even when nothing is new: py-lmdb closes what a reading one
             # opened. Opening outside of one would wait for the writer lock with the GIL held.
             with env.begin(write=True) as txn:
                 new = not self._check_stamp(env, txn)
+                if new:
+                    self._state.before_write(env)
                 self.data, self.meta, self.order, self.expiry = (
                     env.open_db(name, txn=txn, create=new) for name in _DATABASES
                 )
@@ -251,14 +348,12 @@ class Environment:
                     txn.put(_STAMP_KEY, _STAMP + str(FORMAT).encode(), db=self.meta)
         except lmdb.Error as error:
             env.close()
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         except BaseException:
             env.close()
             raise
         self._map_size = max(self._map_size, env.info()["map_size"])
-        self._file = str(self.directory / DATA_FILE)
-        found = os.stat(self._file)
-        self._identity = (found.st_dev, found.st_ino)
+        self.identity = data_file(self.directory)
         self._env = env
         self.gate.begin = env.begin
         self.gate.data = self.data
@@ -290,31 +385,45 @@ class Environment:
         return True
 
     def close(self) -> bool:
-        """Close LMDB; False when somebody stays inside so long that it has to remain open."""
+        """Close LMDB; False when somebody stays inside so long that it has to remain open.
+
+        Who wrote syncs, and so does the last one where others could not.
+        """
         import lmdb
 
         with self._lock:
-            if self._env is None:
-                self.gate.close()
-                return True
             self.gate.close()
             if not self.gate.drain(_DRAIN_SECONDS):
                 self.gate.open()
                 return False
             try:
-                self._env.sync(True)
+                if self._inherited is None and self.in_place():
+                    self._settle_last()
             except lmdb.Error as error:
-                raise self._failed(error) from error
+                raise self.failed(error) from error
             finally:
                 self._detach()
+                self._state.close()
             return True
 
+    def _settle_last(self) -> None:
+        """Sync before closing, if there is a reason."""
+        if self._env is None and self._state.wrote:  # closed since by a fork
+            self._open()
+            self.gate.close()
+        if self._env is not None and self._state.needs_settling():
+            self._settle(self._env)
+
+    def _settle(self, env: lmdb.Environment) -> None:
+        with env.begin(write=True):  # nobody else writes now
+            self._state.settle(env)
+
     def _detach(self) -> None:
-        """Close LMDB behind a closed, drained gate."""
-        assert self._env is not None
+        """Close LMDB, if it is open, behind a closed, drained gate."""
         self.gate.begin = self.gate.data = None
         env, self._env = self._env, None
-        env.close()
+        if env is not None:
+            env.close()
 
     # -- forks ----------------------------------------------------------------------------
 
@@ -333,6 +442,7 @@ class Environment:
         self._lock = threading.RLock()
         self.turn = threading.Lock()
         self.waiting.clear()
+        self._state.after_fork_in_child()
         # What could not be closed is kept for ever: its destructor would take the parent's
         # reader slots away.
         self._inherited, self._env = self._env, None
@@ -344,8 +454,8 @@ class Environment:
         with self._lock:
             if self._maintainer == threading.get_ident():
                 raise DiskError(
-                    f"{str(self.directory)!r} was used while this thread resizes its map, "
-                    "perhaps from a destructor"
+                    f"{str(self.directory)!r} was used while this thread closes or resizes its "
+                    "map, perhaps from a destructor"
                 )
             if self._inherited is not None:
                 raise DiskError(
@@ -358,22 +468,21 @@ class Environment:
             if self._env is None:
                 self._open()
 
-    def _current(self) -> lmdb.Environment:
+    def current(self) -> lmdb.Environment:
         """The LMDB environment; only inside the gate is it sure to be there."""
         assert self._env is not None
         return self._env
 
-    def _check_in_place(self) -> None:
+    def _check_now_and_then(self, env: lmdb.Environment) -> None:
         now = time.monotonic()
         if now < self._checked + _IN_PLACE_SECONDS:
             return
+        self._checked = 0.0
+        self.check_in_place()
         self._checked = now
-        if not self.in_place():
-            self._checked = 0.0
-            raise DiskError(
-                f"{self._file!r} was removed or replaced while it was open. Close the tier and "
-                "open it again"
-            )
+        if now >= self._readers_checked + _READERS_SECONDS:
+            self._readers_checked = now
+            env.reader_check()
 
     def _adopt_map_size(self) -> None:
         """Take over the larger map that another process has made."""
@@ -383,7 +492,7 @@ class Environment:
     def _grow(self, most: float) -> bool:
         """Make the map an eighth larger; False when it has grown by that share already."""
         with self._lock:
-            size = self._current().info()["map_size"]
+            size = self.current().info()["map_size"]
             if size >= (1 + most) * self._map_size:
                 return False
             self._resize(size + max(self._map_size // 8, 1 << 18) // 65536 * 65536)
@@ -392,99 +501,37 @@ class Environment:
     def _resize(self, map_size: int) -> None:
         import lmdb
 
-        self._maintainer = threading.get_ident()
-        self.gate.close()
-        try:
-            if not self.gate.drain(_DRAIN_SECONDS):
-                raise DiskError(
-                    f"the map of {str(self.directory)!r} has to be resized, but a value has "
-                    f"been decoded or written for more than {_DRAIN_SECONDS:g} s; try again"
-                )
+        with self._nobody_inside("resized"):
             if self._env is not None:
-                self._env.set_mapsize(map_size)
-        except lmdb.Error as error:
-            raise self._failed(error) from error
-        finally:
-            self._maintainer = 0
-            if self._env is not None:
-                self.gate.open()
+                try:
+                    self._env.set_mapsize(map_size)
+                except lmdb.Error as error:
+                    raise self.failed(error) from error
 
-    def _failed(self, error: Exception) -> DiskError:
+    @contextmanager
+    def _nobody_inside(self, purpose: str, patience: float | None = None) -> Iterator[None]:
+        """The gate closed and nobody behind it."""
+        patience = _DRAIN_SECONDS if patience is None else patience
+        with self._lock:
+            self._maintainer = threading.get_ident()
+            self.gate.close()
+            try:
+                if not self.gate.drain(patience):
+                    raise NotAloneError(
+                        f"{str(self.directory)!r} has to be {purpose}, but a value has been "
+                        f"decoded or written for more than {patience:g} s; try again"
+                    )
+                yield
+            finally:
+                self._maintainer = 0
+                if self._env is not None:
+                    self.gate.open()
+
+    def failed(self, error: Exception) -> DiskError:
+        """The error that tells of an error of LMDB."""
         import lmdb
 
         advice = ""
         if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)):
             advice = ". The file is damaged; it is a cache: remove the directory to start afresh"
         return DiskError(f"LMDB cannot use {str(self.directory)!r}: {error}{advice}")
-
-
-_registry: dict[tuple[int, int], Environment] = {}
-_registry_lock = threading.RLock()
-_watching_forks = False
-
-
-def acquire(directory: Path, map_size: int) -> Environment:
-    """Open the directory's environment, or share the one that is open in this process.
-
-    Raises:
-        DiskError: the directory, its owner, its format or the disk forbid it.
-    """
-    with _registry_lock:
-        _watch_forks()
-        identity = prepare(directory)
-        environment = _registry.get(identity)
-        if environment is not None and not environment.in_place():
-            del _registry[identity]
-            environment = None
-        if environment is None:
-            environment = _registry[identity] = Environment(directory, map_size)
-        else:
-            environment.need_map(map_size)
-        environment.users += 1
-        return environment
-
-
-def release(environment: Environment) -> None:
-    """Give a shared environment back; the last one closes it."""
-    with _registry_lock:
-        environment.users -= 1
-        if environment.users:
-            return
-        closed = True
-        try:
-            closed = environment.close()
-        finally:
-            if closed:
-                for identity, known in list(_registry.items()):
-                    if known is environment:
-                        del _registry[identity]
-
-
-def _watch_forks() -> None:
-    global _watching_forks
-    if not _watching_forks and hasattr(os, "register_at_fork"):
-        os.register_at_fork(
-            before=_before_fork,
-            after_in_parent=_after_fork_in_parent,
-            after_in_child=_after_fork_in_child,
-        )
-        _watching_forks = True
-
-
-def _before_fork() -> None:
-    _registry_lock.acquire()
-    for environment in _registry.values():
-        environment.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for environment in _registry.values():
-        environment.after_fork_in_parent()
-    _registry_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    global _registry_lock
-    _registry_lock = threading.RLock()
-    for environment in _registry.values():
-        environment.after_fork_in_child()

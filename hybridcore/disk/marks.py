@@ -9,11 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hybridcore._native.marks import HEAD_SIZE, MARK_SIZE, Marks
+from hybridcore.disk.directory import MARKS_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MARKS_FILE = "marks"
 
 _HEAD = struct.Struct("=8sQ")
 _MAGIC = b"hcmarks1"

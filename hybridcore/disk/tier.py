@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridcore._native.record import Reader
-from hybridcore.disk import environment as environments
-from hybridcore.disk import scan
+from hybridcore.disk import scan, sharing, upkeep
 from hybridcore.disk.admission import Admission, Admitter
+from hybridcore.disk.durability import Durability, checked
+from hybridcore.disk.environment import NotAloneError
 from hybridcore.disk.eviction import Victims
 from hybridcore.disk.keys import LONGEST_PREFIX, decode_key, encode_key, lmdb_key, squeeze
 from hybridcore.disk.ledger import Ledger, Packed, is_fresh
@@ -76,11 +77,16 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         admission: what `offer` writes; None: everything.
         sweep: how often a thread deletes what has expired, once there are entries with a ttl;
             None: only when room is needed, or by `expire`.
+        durability: what the entries survive. ``"process"``: the death of any process, ``kill
+            -9`` included; after a power failure with it open, the directory is found empty.
+            ``"power"``: that too, each write waits for the disk. ``"none"``: nothing; the first
+            process to open the directory finds it empty. Among several, the one that loses most
+            decides for all processes, the one that loses least for all openings within one.
 
     Raises:
         DiskError: the directory is somebody else's, a symlink, damaged, holds another format,
             or cannot be used.
-        ConfigurationError: ``max_bytes`` is no size, or too small.
+        ConfigurationError: ``max_bytes`` is no size, or too small; ``durability`` is unknown.
     """
 
     __eq__ = object.__eq__
@@ -96,7 +102,9 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         weights: Weights | None = None,
         admission: Admission | None = None,
         sweep: Duration | None = "1m",
+        durability: Durability = "process",
     ) -> None:
+        durability = checked(durability)
         self._max_bytes = size_in_bytes(max_bytes)
         if self._max_bytes < _SMALLEST:
             raise ConfigurationError(
@@ -109,8 +117,8 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         self._clock = time.time_ns if clock is None else clock
         self._directory = Path(directory).absolute()
         map_size = (self._max_bytes + self._max_bytes // 4 + _MAP_SLACK) // 65536 * 65536
-        self._environment = environments.acquire(self._directory, map_size)
-        self._release = weakref.finalize(self, environments.release, self._environment)
+        self._environment = sharing.acquire(self._directory, map_size, durability)
+        self._release = weakref.finalize(self, sharing.release, self._environment)
         self._packer = Packer(codecs, self._max_bytes, self._clock)
         victims = Victims(
             self._environment.marks, weights or Weights(size=0.5), learned=weights is None
@@ -249,9 +257,16 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             raise KeyError(key)
 
     def clear(self) -> None:
-        """Delete every entry in one transaction."""
+        """Delete every entry, at once for everybody.
+
+        Whoever is alone with the directory gets a new file, others pay for every page in use.
+        """
         writer = self._open()
-        writer.count(deletes=writer.change(Ledger.clear))
+        try:
+            deleted = upkeep.start_afresh(self._environment)
+        except NotAloneError:
+            deleted = writer.change(Ledger.clear)
+        writer.count(deletes=deleted)
 
     # -- a read and a write in one transaction --------------------------------------------
 
@@ -458,12 +473,58 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         )
 
     def sync(self) -> None:
-        """Wait until everything written so far would survive a power failure."""
+        """Wait until everything written so far would survive a power failure.
+
+        That holds until the next write, unless ``durability`` is ``"power"``; with ``"none"``
+        nothing is to survive and this does nothing.
+
+        Raises:
+            DiskError: the disk failed, or the directory was removed or replaced.
+        """
         self._open()
         self._environment.sync()
 
+    def verify(self) -> list[str]:
+        """Return what is wrong with LMDB's pages; an empty list when they are whole.
+
+        Everybody may go on reading and writing meanwhile. Reads the whole file, about 300 MiB
+        a second. Entries are checked when they are read, not here.
+
+        Raises:
+            DiskError: the file cannot be read, or was removed or replaced.
+        """
+        self._open()
+        return upkeep.verify(self._environment)
+
+    def compact(self) -> int:
+        """Give unused space of the file back; return by how many bytes it became smaller.
+
+        Other threads wait meanwhile. The disk needs room for a second copy of the entries.
+
+        Raises:
+            DiskError: other processes have the directory open, somebody in this one is reading
+                for more than 5 s, or the disk is full; nothing was changed.
+        """
+        self._open()
+        return upkeep.compact(self._environment)
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy, as of now, into a new directory that `Lmdb` can open.
+
+        Everybody may go on reading and writing meanwhile; the pages that are being copied are
+        not used again until then, so that the file may grow.
+
+        Raises:
+            DiskError: the path exists, or cannot be written; nothing was left there.
+        """
+        self._open()
+        upkeep.backup(self._environment, Path(path).absolute())
+
     def close(self) -> None:
-        """Sync and close; harmless when called twice."""
+        """Close; what this process wrote is synced, unless it is scratch.
+
+        Harmless when called twice.
+        """
         self.close_reader()
         if self._sweeper is not None:
             self._sweeper.stop()

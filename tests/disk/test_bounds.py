@@ -235,7 +235,7 @@ def test_a_short_tail_of_free_pages_is_no_damage(open_disk):
     """A file that lacks only pages nobody uses is opened."""
     disk = open_disk()
     disk.put_many((n, b"x" * 1000) for n in range(1000))
-    disk.clear()
+    disk.delete_many(range(1000))
     for number in range(5):
         disk["key"] = number
     disk.close()

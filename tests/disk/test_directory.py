@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import stat
@@ -93,6 +94,22 @@ def test_a_newer_format_is_left_alone(open_disk):
     assert (disk.directory / "data.mdb").read_bytes() == before
 
 
+@pytest.mark.parametrize("state", [True, False])
+def test_an_older_format_is_left_alone(open_disk, state):
+    """A directory that an earlier version wrote is refused, with the way out."""
+    disk = open_disk()
+    disk["key"] = 1
+    with disk._environment._env.begin(write=True) as txn:
+        txn.put(b"format", b"hybridcore disk 1", db=disk._environment.meta)
+    disk.close()
+    if not state:
+        (disk.directory / "state").unlink()
+    before = (disk.directory / "data.mdb").read_bytes()
+    with pytest.raises(DiskError, match=r"format 1, .* reads 2\..*start afresh"):
+        open_disk()
+    assert (disk.directory / "data.mdb").read_bytes() == before
+
+
 @pytest.mark.parametrize("content", [b"x", b"not lmdb" * 2000])
 def test_any_other_file_is_left_alone(tmp_path, content):
     """A data file that is none of LMDB's is refused and kept."""
@@ -116,6 +133,133 @@ def test_a_file_that_was_cut_off(open_disk, left):
         open_disk()
     shutil.rmtree(disk.directory)
     assert len(open_disk()) == 0
+
+
+MOUNTS = """
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 27 0:40 / /home rw shared:1 master:2 - nfs4 server:/home rw
+31 30 0:41 / /home/me/over\\040there rw - fuse.sshfs host: rw
+32 27 0:42 /sub /data rw - btrfs /dev/vdb rw
+33 27 8:1 / /home/disk rw - xfs /dev/sda1 rw
+nonsense
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "device", "kind"),
+    [
+        ("/var/cache", (254, 0), "ext4"),
+        ("/home/me/cache", (0, 40), "nfs4"),
+        ("/home/me/over there/cache", (0, 41), "fuse.sshfs"),
+        ("/home/me/over there", (0, 99), "fuse.sshfs"),
+        ("/home/me/over thereabouts", (0, 99), "nfs4"),
+        ("/home/disk", (8, 1), "xfs"),
+        ("/data/cache", (0, 99), "btrfs"),  # of a subvolume the device is in no list
+        ("/database", (0, 99), "ext4"),
+    ],
+)
+def test_the_file_system_of_a_path(path, device, kind):
+    """It is found by its device, else by the longest mount point above the path."""
+    assert directories.file_system(path, os.makedev(*device), MOUNTS) == kind
+
+
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs"])
+def test_a_network_file_system_is_refused(tmp_path, monkeypatch, kind):
+    """LMDB cannot keep its promises there; the error says what will do."""
+    device = tmp_path.stat().st_dev
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"30 1 {os.major(device)}:{os.minor(device)} / / rw - {kind} there rw\n")
+    monkeypatch.setattr(directories, "_MOUNTS", mounts)
+    with pytest.raises(DiskError, match=rf"is on {kind}\. .*local disk"):
+        Lmdb(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setattr(directories, "_MOUNTS", tmp_path / "none, as on other systems")
+    Lmdb(tmp_path / "cache").close()
+
+
+def test_two_names_of_a_directory(open_disk, tmp_path):
+    """Through a link higher up it is the same directory: one environment, one file."""
+    disk = open_disk("real/cache")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    other = open_disk("link/cache")
+    other["key"] = 1
+    assert disk["key"] == 1
+    assert other._environment is disk._environment
+
+
+ELSEWHERE = """
+    import sys
+    from hybridcore import Lmdb
+    with Lmdb(sys.argv[1]) as disk:
+        disk["there"] = disk["here"]
+"""
+
+
+def elsewhere(directory):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(ELSEWHERE), directory],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_hard_link_to_the_data(open_disk, tmp_path):
+    """This process shares what it has open; another, which would lock another file, is refused."""
+    disk = open_disk()
+    disk["here"] = 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data.mdb").hardlink_to(disk.directory / "data.mdb")
+    other = open_disk("other")
+    assert other._environment is disk._environment
+    other["key"] = 2
+    assert disk["key"] == 2
+    other.close()
+    assert disk["key"] == 2
+    assert "another lock file" in elsewhere(tmp_path / "other").stderr
+    assert "there" not in disk
+    with pytest.raises(DiskError, match="hard link"):
+        disk.compact()
+    assert disk["key"] == 2
+
+
+def test_hard_links_to_all_files(open_disk, tmp_path):
+    """Where the locks are linked too, processes share the data as under one name."""
+    disk = open_disk()
+    disk["here"] = 1
+    shutil.copytree(disk.directory, tmp_path / "other", copy_function=os.link)
+    done = elsewhere(tmp_path / "other")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert disk["there"] == 1
+
+
+def test_a_directory_that_may_not_be_written(open_disk, tmp_path):
+    """A read-only directory is a clear error (Fault 6)."""
+    if os.geteuid() != 0:
+        disk = open_disk()
+        disk["key"] = 1
+        disk.close()
+        (disk.directory / "state").chmod(0o400)
+        with pytest.raises(DiskError, match="can write to"):
+            open_disk()
+        return
+    place = tmp_path / "mount"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", place]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this process may not mount")
+    try:
+        with Lmdb(place / "cache", max_bytes="1MiB") as disk:
+            disk["key"] = 1
+        del disk
+        gc.collect()  # the marks of reads stay mapped for as long as the object is there
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        with pytest.raises(DiskError, match="can write to"):
+            open_disk("mount/cache")
+        with pytest.raises(DiskError, match="Read-only"):
+            open_disk("mount/other")
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
