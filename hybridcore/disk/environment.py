@@ -46,6 +46,8 @@ _DRAIN_SECONDS = 5.0
 _FORK_DRAIN_SECONDS = 2.0
 _IN_PLACE_SECONDS = 0.1
 """A removed or replaced directory is noticed by the first write after so long."""
+_SPOILED_SECONDS = 10.0
+"""For another process that discards entries, or lets them be discarded."""
 _READERS_SECONDS = 10.0
 """The slots of dead readers are cleared by the first write after so long."""
 
@@ -93,9 +95,7 @@ class Environment:
         check_names(directory)
         self._state = State(directory, durability)
         try:
-            if self._state.claim():
-                self._clear_away()
-            self._state.share()
+            self._join()
             self._open()
             self.marks = open_marks(directory, map_size)
         except BaseException:
@@ -282,20 +282,39 @@ class Environment:
 
     # -- opening and closing --------------------------------------------------------------
 
-    def _clear_away(self) -> None:
-        """Remove what a power failure may have spoiled, and what was there before scratch."""
-        if self._state.durability == "none":
-            discard(self.directory)
-        elif data_file(self.directory) is not None and self._state.is_spoiled:
-            discard(self.directory)
-            self.discarded = True
+    def _join(self) -> None:
+        """Have the directory open among others, with nothing in it that cannot be trusted.
+
+        Who finds something is alone or waits for who is, and takes over if that one dies.
+        """
+        deadline = time.monotonic() + _SPOILED_SECONDS
+        while True:
+            if self._state.claim():
+                if self._state.durability == "none":
+                    discard(self.directory)
+                elif self._is_spoiled():
+                    discard(self.directory)
+                    self.discarded = True
+            self._state.share()
+            if not self._is_spoiled():
+                break
+            if time.monotonic() > deadline:
+                raise DiskError(
+                    f"{str(self.directory)!r} may have been spoiled by a power failure, but a "
+                    "process that has it open does not let its entries be discarded. End it"
+                )
+            time.sleep(0.002)
+        if self.discarded:
             import logging
 
-            logging.getLogger("hybridcore.disk").warning(
+            logging.getLogger(__name__).warning(
                 "discarded the entries of %r: there were unsynced writes when the machine went "
                 "down, so that its pages cannot be trusted",
                 str(self.directory),
             )
+
+    def _is_spoiled(self) -> bool:
+        return self._state.is_spoiled and data_file(self.directory) is not None
 
     def _look_inside(self) -> None:
         """Check the stamp without leaving a file behind: nobody of ours has it open."""

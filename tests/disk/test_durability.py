@@ -240,6 +240,40 @@ def test_a_spoiled_directory_is_discarded_once(tmp_path, open_disk, other):
     assert not second._environment.discarded
 
 
+def test_who_was_to_discard_dies(open_disk):
+    """Whoever waits for a process that is about to discard takes over when that one dies."""
+    disk = open_disk()
+    disk["key"] = 1
+    disk.close()
+    (disk.directory / "state").write_bytes(line(dirty=True, boot=ELSEWHERE))
+    first = durabilities.State(disk.directory, "process")
+    assert first.claim()
+    opened = []
+    second = threading.Thread(target=lambda: opened.append(open_disk()))
+    second.start()
+    second.join(0.1)
+    assert second.is_alive()
+    first.close()
+    second.join(30)
+    assert list(opened[0]) == []
+    assert opened[0]._environment.discarded
+
+
+def test_who_does_not_let_it_be_discarded(open_disk, monkeypatch):
+    """Spoiled entries are not trusted because somebody has them open: that is an error."""
+    monkeypatch.setattr(environments, "_SPOILED_SECONDS", 0.05)
+    disk = open_disk()
+    disk["key"] = 1
+    disk.close()
+    (disk.directory / "state").write_bytes(line(dirty=True, boot=ELSEWHERE))
+    other = durabilities.State(disk.directory, "process")
+    other.share()
+    with pytest.raises(DiskError, match="may have been spoiled"):
+        open_disk()
+    other.close()
+    assert list(open_disk()) == []
+
+
 def test_systems_without_a_boot_id(monkeypatch, tmp_path):
     """Where the system tells no boot id, a boot is unlike any other."""
     monkeypatch.setattr(durabilities, "Path", lambda _: tmp_path / "nothing")
