@@ -99,6 +99,7 @@ class Environment:
             self._open()
             self.marks = open_marks(directory, map_size)
         except BaseException:
+            self._detach()
             self._state.close()
             raise
 
@@ -197,12 +198,14 @@ class Environment:
 
         if self._state.durability == "none":
             return
-        with self.gate:
-            self.check_in_place()
+        while True:
             try:
-                self._settle(self.current())
+                with self.gate:
+                    self.check_in_place()
+                    self._settle(self.current())
+                    return
             except lmdb.Error as error:
-                raise self.failed(error) from error
+                self.recover(error)
 
     def space(self) -> dict[str, int]:
         """Sizes of the file and the map in bytes, and how many readers are registered."""
@@ -266,7 +269,9 @@ class Environment:
                         f"{str(self.directory)!r} cannot be {purpose}: other processes have it "
                         "open. Close it there first"
                     )
-                yield self.current()
+                env = self.current()
+                env.set_mapsize(0)  # adopt what others may have made of it
+                yield env
             finally:
                 self._state.share()
                 if self._env is None:
@@ -431,6 +436,7 @@ class Environment:
             self._open()
             self.gate.close()
         if self._env is not None and self._state.needs_settling():
+            self._env.set_mapsize(0)  # adopt what others may have made of it
             self._settle(self._env)
 
     def _settle(self, env: lmdb.Environment) -> None:

@@ -110,7 +110,7 @@ def backup(environment: Environment, path: Path) -> None:
     except OSError as error:
         raise DiskError(f"cannot make {str(path)!r}: {error}") from error
     try:
-        with environment.gate:
+        with environment.reading():
             environment.check_in_place()
             _copy(environment, environment.current(), path / DATA_FILE)
         with _create(path / STATE_FILE) as stream:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 
 import pytest
@@ -34,11 +33,13 @@ def lose_power(disk):
     (disk.directory / "state").write_bytes(line(dirty=True, boot=ELSEWHERE))
 
 
-def elsewhere(directory, code):
+def elsewhere(directory, code, **options):
     """Run code with an open ``disk`` in another process; return what it printed."""
-    program = f"import sys; from hybridcore import Lmdb\ndisk = Lmdb(sys.argv[1])\n{code}"
+    program = (
+        f"import sys; from hybridcore import Lmdb\nwith Lmdb(sys.argv[1], **{options}) as disk: "
+    )
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(directory)],
+        [sys.executable, "-c", program + code, str(directory)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -778,6 +779,32 @@ def test_start_afresh(disk, other):
     assert list(disk) == []
     disk[5] = 1
     assert disk.fetch(5).version > version
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda disk: disk.sync(),
+        lambda disk: disk.verify(),
+        lambda disk: disk.compact(),
+        lambda disk: disk.clear(),
+        lambda disk: disk.backup(disk.directory.parent / "copy"),
+        lambda disk: disk.close(),
+    ],
+)
+def test_a_map_that_another_process_has_grown(open_disk, use):
+    """It is adopted by whatever comes first."""
+    disk = open_disk(max_bytes="1MiB")
+    disk["key"] = 1
+    elsewhere(
+        disk.directory,
+        "disk.put_many({n: bytes(10_000) for n in range(1800)})",
+        max_bytes="64MiB",
+        durability="none",
+    )
+    use(disk)
+    disk.close()
+    assert open_disk().verify() == []
 
 
 # -- marks and readers ----------------------------------------------------------------------
