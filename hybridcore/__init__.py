@@ -39,7 +39,7 @@ from hybridcore.types import (
 )
 
 if TYPE_CHECKING:
-    from hybridcore.codec import Codec, Codecs
+    from hybridcore.codec import Codec, Codecs, Compression
     from hybridcore.config import EntryOptions, Memory
     from hybridcore.decorators import AsyncCached, Cached, cached, lru_cache
     from hybridcore.disk import Admission, Lmdb
@@ -55,6 +55,7 @@ _LAZY = {
     "CallableOrigin": "origins",
     "Codec": "codec",
     "Codecs": "codec",
+    "Compression": "codec",
     "EntryOptions": "config",
     "HttpOrigin": "origins",
     "HybridCache": "hybrid",
@@ -76,6 +77,7 @@ __all__ = [
     "ClosedError",
     "Codec",
     "Codecs",
+    "Compression",
     "ConfigurationError",
     "DecodeError",
     "DiskError",

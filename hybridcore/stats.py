@@ -121,3 +121,48 @@ class OriginStats:
     stores: int
     deletes: int
     disk_errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompressorStats:
+    """What became of the payloads that were given to one compressor.
+
+    ``kept`` are stored compressed, ``not_worth_it`` as they are because too little was saved,
+    ``unpromising`` as well because a sample said so. The bytes are those of the kept ones.
+    """
+
+    kept: int
+    not_worth_it: int
+    unpromising: int
+    raw_bytes: int
+    stored_bytes: int
+
+    @property
+    def tried(self) -> int:
+        """Payloads it was tried on."""
+        return self.kept + self.not_worth_it + self.unpromising
+
+    @property
+    def ratio(self) -> float:
+        """Raw bytes per stored byte; 1 before the first is kept."""
+        return self.raw_bytes / self.stored_bytes if self.stored_bytes else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CompressionStats:
+    """What a `Compression` counted: each compressor, and the payloads that none was tried on.
+
+    Each payload counts once: in one of the compressors, or as the reason why it was skipped.
+    """
+
+    zstd: CompressorStats
+    lz4: CompressorStats
+    too_small: int
+    too_large: int
+    arrays: int
+    compressed_already: int
+
+    @property
+    def skipped(self) -> int:
+        """Payloads that no compressor was tried on."""
+        return self.too_small + self.too_large + self.arrays + self.compressed_already

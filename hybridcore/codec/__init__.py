@@ -22,5 +22,17 @@ from hybridcore.codec.codecs import (
     Codecs,
     Payload,
 )
+from hybridcore.codec.compression import Compression, Decompressor
 
-__all__ = ["ARRAY", "MSGPACK", "PICKLE", "RAW", "TEXT", "Codec", "Codecs", "Payload"]
+__all__ = [
+    "ARRAY",
+    "MSGPACK",
+    "PICKLE",
+    "RAW",
+    "TEXT",
+    "Codec",
+    "Codecs",
+    "Compression",
+    "Decompressor",
+    "Payload",
+]
