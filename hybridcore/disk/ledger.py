@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Transaction = lmdb.Transaction[memoryview]
 
 TRAITS = 12
-"""Bytes in front of the key in the order: what eviction wants to know; see ``_native/marks.pyx``."""
+"""Bytes of traits in front of the key in the order of hashes; see ``_native/marks.pyx``."""
 
 _TALLY = b"tally"
 

@@ -138,7 +138,7 @@ def start_afresh(environment: Environment) -> int:
     """
     import lmdb
 
-    entries, version = 0, environment.marks.version
+    entries, version = 0, environment.marks.now
     with environment.alone("cleared", _PATIENCE_SECONDS) as env:
         environment.check_in_place()
         with suppress(lmdb.Error), env.begin(buffers=True) as txn:

@@ -262,13 +262,13 @@ cdef class Marks:
         cdef uint64_t hash
         cdef Traits traits
         cdef Mark* mark
-        cdef bytes place, listed
+        cdef bytes listed
         cdef const char* key
         cdef Py_ssize_t i
         cdef list scores = []
         recency, frequency, size, cost, importance = weights
         for i in range(len(drawn)):
-            place, listed = drawn[i]
+            _, listed = drawn[i]
             key = PyBytes_AS_STRING(listed) + sizeof(Traits)
             memcpy(&traits, PyBytes_AS_STRING(listed), sizeof(traits))
             hash = hashed(key, PyBytes_GET_SIZE(listed) - sizeof(Traits))
