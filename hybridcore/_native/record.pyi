@@ -1,14 +1,6 @@
-from collections.abc import Callable, Iterable
-from types import GenericAlias, TracebackType
-from typing import Any, Generic, TypeVar, final, overload
+from typing import NamedTuple, final
 
-from typing_extensions import Buffer, Self, disjoint_base
-
-from hybridcore.types import Validators
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-_D = TypeVar("_D")
+from typing_extensions import Buffer
 
 def pack(
     key: bytes,
@@ -20,71 +12,23 @@ def pack(
     expires_at: int,
     cost: float,
     importance: float,
+    flags: int = 0,
 ) -> bytearray: ...
 def seal(record: bytearray, version: int) -> None: ...
 def retimed(record: Buffer, stored_at: int, fresh_until: int, expires_at: int) -> bytearray: ...
-def peek(record: Buffer) -> tuple[int, int, int, bytes] | None: ...
+
+class Head(NamedTuple):
+    version: int
+    fresh_until: int
+    expires_at: int
+    key: bytes
+    cost: float
+    importance: float
+    flags: int
+    payload_size: int
+
+def peek(record: Buffer) -> Head | None: ...
 def is_intact(record: Buffer, key: bytes) -> bool: ...
 
 @final
 class Window: ...
-
-@final
-class Record:
-    value: Any
-    fresh: bool
-    ttl_left: float | None
-    validators: Validators | None
-    tag: str | None
-    version: int
-    stored_at: int
-    fresh_until: int
-    expires_at: int
-    cost: float
-    importance: float
-
-@final
-class Gate:
-    begin: Any
-    data: Any
-    def __init__(self, admit: Callable[[], None]) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...
-    def close(self) -> None: ...
-    def open(self) -> None: ...
-    def drain(self, timeout: float) -> bool: ...
-
-@disjoint_base
-class Reader(Generic[_K, _V]):
-    closed: bool
-    def __class_getitem__(cls, parameters: Any, /) -> GenericAlias: ...
-    def __init__(
-        self,
-        gate: Gate,
-        decode: Callable[[int, memoryview], Any],
-        decode_meta: Callable[[bytes], tuple[Validators | None, str | None]],
-        encode_key: Callable[[Any], bytes],
-        squeeze: Callable[[bytes], bytes],
-        recover: Callable[[BaseException], None],
-        clock: Callable[[], int],
-    ) -> None: ...
-    def close_reader(self) -> None: ...
-    def lookups(self) -> tuple[int, int, int, int, int]: ...
-    @overload
-    def get(self, key: _K, default: None = None) -> _V | None: ...
-    @overload
-    def get(self, key: _K, default: _V) -> _V: ...
-    @overload
-    def get(self, key: _K, default: _D) -> _V | _D: ...
-    def __getitem__(self, key: _K, /) -> _V: ...
-    def __contains__(self, key: object, /) -> bool: ...
-    def get_many(self, keys: Iterable[_K], /) -> dict[_K, _V]: ...
-    def fetch(self, key: _K, /) -> Record | None: ...
-    def unpack(self, record: bytes | None, form: bytes) -> Record | None: ...
-    def fetch_many(self, keys: Iterable[_K], /) -> dict[_K, Record]: ...

@@ -17,10 +17,10 @@
     upkeep       verify, compact, back up
     directory    what is checked before LMDB sees a directory
 
-The record itself is laid out, checked and read in ``src/hybridcore/_native/record.pyx``.
+The record itself is laid out in ``src/hybridcore/_native/record.pyx`` and read in ``reader.pyx``.
 """
 
-from hybridcore._native.record import Record
+from hybridcore._native.reader import Record
 from hybridcore.disk.admission import Admission
 from hybridcore.disk.tier import Lmdb
 

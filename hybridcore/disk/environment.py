@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from hybridcore._native.record import Gate
+from hybridcore._native.reader import Gate
 from hybridcore.disk.directory import (
     DATA_FILE,
     check_names,

@@ -33,7 +33,7 @@ def decode_meta(meta: bytes) -> tuple[Validators | None, str | None]:
 
     try:
         said = msgspec.msgpack.decode(meta, type=dict[str, str])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None, None
     etag, last_modified = said.get("etag"), said.get("last_modified")
     tag = said.get("tag")

@@ -15,7 +15,7 @@ from hybridcore.units import Duration, seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hybridcore._native.record import Record
+    from hybridcore._native.reader import Record
     from hybridcore.codec import Codecs
     from hybridcore.types import Validators
 

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hybridcore._native.record import Reader
+from hybridcore._native.reader import Reader
 from hybridcore.disk import scan, sharing, upkeep
 from hybridcore.disk.admission import Admission, Admitter
 from hybridcore.disk.durability import Durability, checked
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from hybridcore._native.record import Record
+    from hybridcore._native.reader import Record
     from hybridcore.codec import Codecs
     from hybridcore.types import Validators
 
@@ -134,6 +134,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             squeeze,
             self._environment.recover,
             self._clock,
+            marks=self._environment.marks,
         )
 
     # -- writes ---------------------------------------------------------------------------

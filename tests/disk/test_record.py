@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from contextlib import contextmanager
+from random import Random
 
+import numpy as np
 import pytest
 import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridcore import Codec, Codecs, Validators
+from hybridcore._native.reader import Reader
 from hybridcore._native.record import is_intact, pack, peek, seal
-from hybridcore.disk.keys import encode_key, lmdb_key
+from hybridcore.disk.keys import encode_key, lmdb_key, squeeze
+from hybridcore.disk.meta import decode_meta
+from hybridcore.errors import DecodeError
 
 HEADER = struct.Struct("<Q2sBBIQqqqffII")
 
@@ -171,7 +177,7 @@ def test_another_keys_record_is_a_miss(disk, other):
     ("offset", "bytes_there"),
     [
         pytest.param(10, b"\x02", id="future format"),
-        pytest.param(12, b"\x01", id="unknown flag"),
+        pytest.param(12, b"\x03", id="unknown flag"),
         pytest.param(11, b"\xc8", id="unknown codec"),
         pytest.param(56, b"\xff\xff\xff\xff", id="key longer than the record"),
         pytest.param(60, b"\xff\xff\xff\xff", id="meta longer than the record"),
@@ -201,6 +207,64 @@ def test_a_payload_that_no_codec_reads_is_a_miss(disk):
     assert disk.stats().damaged == 1
 
 
+def expanding_with(disk, decompress):
+    """The tier, reading compressed records with this function."""
+    Reader.__init__(
+        disk,
+        disk._environment.gate,
+        Codecs().decode,
+        decode_meta,
+        encode_key,
+        squeeze,
+        disk._environment.recover,
+        disk._clock,
+        decompress,
+    )
+    return disk
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_compressed_records_are_expanded_before_they_are_decoded(disk, size):
+    """The flags and the stored bytes go to the decompressor, and what it returns to the codec."""
+    asked = []
+
+    def decompress(flags, stored):
+        asked.append((flags, bytes(stored[:8])))
+        return zlib.decompress(stored[8:])
+
+    expanding_with(disk, decompress)
+    values = [Random(1).randbytes(size), "text" * size, ["list"] * size, np.arange(size)]
+    for flags, value in enumerate(values):
+        flags = 1 + flags % 2
+        code, payload = Codecs().encode(value)
+        raw = b"".join(payload)
+        prefix = len(raw).to_bytes(8, "little")
+        form = encode_key("key")
+        record = pack(form, code, (prefix, zlib.compress(raw)), b"", 0, 0, 0, 1.0, 1.0, flags=flags)
+        seal(record, 1)
+        assert peek(record)._replace(payload_size=0) == (1, 0, 0, form, 1.0, 1.0, flags, 0)
+        forge(disk, "key", record)
+        assert np.array_equal(disk["key"], value)
+        assert asked.pop() == (flags, prefix)
+
+
+@pytest.mark.parametrize("error", [DecodeError, ImportError, ZeroDivisionError, None])
+def test_what_cannot_be_expanded_is_a_miss(disk, error):
+    """Whatever the decompressor raises, and where there is none, is a miss and a counter."""
+
+    def decompress(flags, stored):
+        raise error("no")
+
+    expanding_with(disk, decompress if error else None)
+    record = pack(encode_key("key"), 0, (b"stored",), b"", 0, 0, 0, 1.0, 1.0, flags=1)
+    seal(record, 1)
+    forge(disk, "key", record)
+    assert disk.get("key") is None
+    assert disk.fetch("key") is None
+    assert disk.get_many(["key"]) == {}
+    assert disk.stats().damaged == 3
+
+
 class Money:
     def __init__(self, cents):
         self.cents = cents
@@ -218,6 +282,35 @@ def test_a_codec_that_keeps_the_buffer_gets_its_own(open_disk):
     assert [bytes(view) for view in views] == [b"12345" * 1000] * 2
 
 
+def test_the_checksum_is_xxh3():
+    """A sealed record of any size has the checksum that the xxhash package computes."""
+    random = Random(1)
+    for size in [*range(64, 2500), 4096, 10_000, 1 << 20]:
+        record = bytearray(random.randbytes(size))
+        seal(record, size)
+        assert bytes(record) == sealed(bytes(record))
+
+
+def test_large_and_small_values_in_turn(disk):
+    """Records are read right and checked in whatever order large and small ones come."""
+    values = {f"{size}": Random(size).randbytes(size) for size in (0, 1, 100, 4000, 5000, 70_000)}
+    lists = {f"list of {size}": [size] * size for size in (1, 3000)}
+    disk.put_many(values | lists)
+    random = Random(1)
+    for _ in range(300):
+        key = random.choice([*values, *lists])
+        assert disk[key] == (values | lists)[key]
+        assert disk.get_many([key, "nobody"]) == {key: (values | lists)[key]}
+    for key in values:
+        broken = bytearray(stored(disk, key))
+        broken[-1] ^= 1
+        forge(disk, key, broken)
+        assert disk.get(key) is None
+        assert disk.get(key) is None
+    assert disk.stats().damaged == 2 * len(values)
+    assert disk.get_many(lists) == lists
+
+
 def test_packing_by_hand():
     """pack, seal and peek agree, and several buffers are joined."""
     record = pack(b"\x30k", 2, (b"ab", memoryview(b"cd")), b"meta", 1, 2, 3, 1.0, 1.0)
@@ -226,7 +319,7 @@ def test_packing_by_hand():
     assert is_intact(record, b"\x30k")
     assert not is_intact(record, b"\x30x")
     assert record.endswith(b"abcd")
-    assert peek(record) == (7, 2, 3, b"\x30k")
+    assert peek(record) == (7, 2, 3, b"\x30k", 1.0, 1.0, 0, 4)
     assert peek(record[:63]) is None
     assert peek(b"") is None
     with pytest.raises(BufferError):

@@ -1,0 +1,586 @@
+"""Reads records where LMDB maps them: lookups, views, and the gate in front of the map.
+
+Everything here runs under the GIL, which py-lmdb needs anyway: the counters and the gate
+are plain integers because of it. A free-threaded interpreter switches it on for this module.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+
+import time
+from types import GenericAlias
+
+from hybridcore.errors import ClosedError
+
+from hybridcore._native.header cimport HEADER, Header, is_of
+from hybridcore._native.marks cimport Marks
+from hybridcore._native.record cimport Window, c_checksum, c_window
+
+cdef extern from "Python.h":
+    ctypedef struct PyObject
+    Py_ssize_t Py_REFCNT(object)
+    object PyObject_Call(object function, tuple arguments, PyObject* keywords)
+    object PyObject_Vectorcall(
+        object function, PyObject** arguments, size_t count, PyObject* keyword_names
+    )
+
+cdef enum:
+    MAX_LMDB_KEY = 511
+    STR_TAG = 0x30     # as in hybridcore.disk.keys
+    BYTES_TAG = 0x31
+
+cdef enum:            # as in hybridcore.codec; these two need no Python to be read
+    RAW = 0
+    TEXT = 1
+
+cdef enum:
+    FRESH = 1
+    STALE = 2
+    EXPIRED = 3
+
+cdef enum:
+    COPIED_UP_TO = 4096   # bytes; a copy of so many costs less than a memoryview
+    REMEMBERED = 16       # lookups for which a record beyond that makes us ask for memoryviews
+    ALIGNED = 16          # bytes; where arrays want to start
+
+cdef object _MISSING = object()
+
+
+cdef object c_lend(object read, int number, const uint8_t* start, Py_ssize_t size):
+    """``read(number, payload)``, which is given memory that stays if it keeps what it was lent."""
+    cdef Window window
+    if size <= COPIED_UP_TO:
+        return read(number, PyBytes_FromStringAndSize(<const char*> start, size))
+    window = c_window(start, size)
+    view = PyMemoryView_FromObject(window)
+    value = read(number, view)
+    view = None
+    if window.exports > 0:
+        value = None
+        kept = PyBytes_FromStringAndSize(<const char*> start, size)
+        value = read(number, PyMemoryView_FromObject(kept))
+    return value
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Record:
+    """What the disk tier holds under a key.
+
+    ``value``       the decoded value
+    ``fresh``       False: past its ttl, within ``stale``
+    ``ttl_left``    seconds of freshness left; None: never expires; negative: stale for so long
+    ``validators``  what the origin sent along, or None
+    ``tag``         as given to ``put``
+    ``version``     number of the write, rising over the whole directory
+    ``stored_at``, ``fresh_until``, ``expires_at``  wall clock, ns; 0: never
+    ``cost``, ``importance``  as given to ``put``
+    """
+
+    def __repr__(self):
+        state = "fresh" if self.fresh else "stale"
+        return f"<Record version={self.version} {state} {type(self.value).__name__}>"
+
+
+@cython.final
+cdef class Gate:
+    """Counts who is inside an LMDB environment, so that nobody remaps or closes it under them.
+
+    A value is decoded in mapped memory, with the GIL given away now and then: unmapping that
+    memory meanwhile would end the process.
+    """
+
+    def __init__(self, admit):
+        self.admit = admit
+        self.shut = True
+
+    cdef int c_enter(self) except -1:
+        while self.shut:
+            self.admit()
+        self.inside += 1
+        return 0
+
+    cdef inline void c_leave(self) noexcept:
+        self.inside -= 1
+
+    def __enter__(self):
+        self.c_enter()
+        return self
+
+    def __exit__(self, *_exc_info):
+        self.c_leave()
+
+    @property
+    def data(self):
+        """The py-lmdb database of the records."""
+        return None if self.copying is None else self.copying[0]
+
+    @data.setter
+    def data(self, database):
+        self.get = None
+        if database is not None:
+            import lmdb
+            self.get = lmdb.Transaction.get
+        self.copying = (database, None, False, False)
+        self.viewing = (database, None, False, True)
+
+    def close(self):
+        """Let nobody in from now on."""
+        self.shut = True
+
+    def open(self):
+        """Let everybody in again."""
+        self.shut = False
+
+    def drain(self, double timeout):
+        """Wait until nobody is inside a closed gate.
+
+        False when ``timeout`` seconds were short, and at once when all who are inside are views
+        that outlived their block: nobody knows when those will go.
+        """
+        cdef double deadline = time.monotonic() + timeout
+        while self.inside > 0:
+            if self.inside == self.kept or time.monotonic() >= deadline:
+                return False
+            time.sleep(0.0005)
+        return True
+
+
+@cython.final
+@cython.no_gc   # it is never part of a cycle, and the transaction has to go before the gate is left
+cdef class Pin:
+    """A payload in the map, kept there by its transaction for as long as anybody refers to it."""
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, <void*> self.start, self.size, 1, flags)
+
+    def __dealloc__(self):
+        if self.gate is not None:
+            self.txn = None
+            self.gate.kept -= self.kept
+            self.gate.c_leave()
+
+
+@cython.final
+cdef class View:
+    """What ``with`` enters: a value of the disk tier, lent for the block."""
+
+    def __init__(self, Reader reader not None, key):
+        self.reader = reader
+        self.key = key
+
+    def __enter__(self):
+        if self.lent is not None or self.pin is not None:
+            raise RuntimeError("a view is entered once at a time; call view() again")
+        return self.reader.c_view(self)
+
+    def __exit__(self, *_exc_info):
+        cdef Pin pin = self.pin
+        lent = self.lent
+        self.lent = self.pin = None
+        if lent is not None:
+            try:
+                lent.release()
+            except BufferError:   # something was made of it that still reads it
+                pass
+            lent = None
+        if pin is not None and Py_REFCNT(pin) > 1:
+            pin.kept = True
+            pin.gate.kept += 1
+
+
+cdef class Reader:
+    """The native half of `hybridcore.Lmdb`: all that reads single records.
+
+    Counting: each lookup is a hit, a stale hit or a miss; ``expired`` and ``damaged`` say
+    why a miss was one.
+    """
+
+    def __cinit__(self):
+        self.closed = True
+
+    def __init__(self, Gate gate not None, decode, decode_meta, encode_key, squeeze, recover,
+                 clock, decompress=None, Marks marks=None):
+        self.gate = gate
+        self.decode = decode
+        self.decode_meta = decode_meta
+        self.encode_key = encode_key
+        self.squeeze = squeeze
+        self.recover = recover
+        self.clock = clock
+        self.decompress = decompress
+        self.marks = marks
+        self.closed = False
+
+    @classmethod
+    def __class_getitem__(cls, parameters, /):
+        return GenericAlias(cls, parameters)
+
+    def close_reader(self):
+        """Refuse lookups from now on."""
+        self.closed = True
+
+    def lookups(self):
+        """(hits, stale hits, misses, expired, damaged) so far."""
+        return self.hits, self.stale_hits, self.misses, self.expired, self.damaged
+
+    cdef bytes c_key(self, object key):
+        """The canonical bytes of a key; `hybridcore.disk.keys` says what they are."""
+        cdef Py_ssize_t size
+        cdef const char* text
+        cdef bytes encoded
+        cdef char* at
+        if type(key) is str:
+            try:
+                text = PyUnicode_AsUTF8AndSize(key, &size)
+            except UnicodeEncodeError:   # a lone surrogate
+                return self.encode_key(key)
+            encoded = PyBytes_FromStringAndSize(NULL, size + 1)
+            at = PyBytes_AS_STRING(encoded)
+            at[0] = STR_TAG
+        elif type(key) is bytes:
+            size = PyBytes_GET_SIZE(key)
+            text = PyBytes_AS_STRING(key)
+            encoded = PyBytes_FromStringAndSize(NULL, size + 1)
+            at = PyBytes_AS_STRING(encoded)
+            at[0] = BYTES_TAG
+        else:
+            return self.encode_key(key)
+        memcpy(at + 1, text, size)
+        return encoded
+
+    cdef object c_enter(self, bint viewing):
+        """Pass the gate and begin to read; whoever did must let go of both, in this order.
+
+        Dropping the transaction hands it back to py-lmdb, which renews it for the next reader.
+        """
+        while True:
+            if self.closed:
+                raise ClosedError("the disk tier was used after close()")
+            self.gate.c_enter()
+            try:
+                return PyObject_Call(
+                    self.gate.begin,
+                    self.gate.viewing if viewing else self.gate.copying,
+                    NULL,
+                )
+            except BaseException as error:
+                self.gate.c_leave()   # recovering needs everybody out
+                failed = error
+            self.recover(failed)
+
+    cdef object c_find(self, object txn, bytes key, Header* header, bint again=False):
+        """The undamaged record of a canonical key as py-lmdb gives it, or None.
+
+        The header points into it: into bytes, or into the map, which stays until the gate is left.
+        """
+        cdef const uint8_t* start
+        cdef Py_ssize_t size
+        cdef PyObject* arguments[2]
+        try:
+            name = key if PyBytes_GET_SIZE(key) < MAX_LMDB_KEY else self.squeeze(key)
+            arguments[0], arguments[1] = <PyObject*> txn, <PyObject*> name
+            record = PyObject_Vectorcall(self.gate.get, arguments, 2, NULL)
+        except MemoryError:
+            raise
+        except Exception:   # py-lmdb refuses a damaged page
+            self.damaged += 1
+            return None
+        if record is None:
+            return None
+        if type(record) is bytes:
+            start = <const uint8_t*> PyBytes_AS_STRING(record)
+            size = PyBytes_GET_SIZE(record)
+        else:
+            start = <const uint8_t*> PyMemoryView_GET_BUFFER(record).buf
+            size = PyMemoryView_GET_BUFFER(record).len
+        if size > COPIED_UP_TO:
+            self.large = REMEMBERED
+        elif self.large > 0:
+            self.large -= 1
+        return record if self.c_is_whole(start, size, key, header, again) else None
+
+    cdef bint c_is_whole(self, const uint8_t* record, Py_ssize_t size, bytes key, Header* header,
+                         bint again=False) except -1:
+        """Whether this is the undamaged record of a canonical key; counts it if it is not.
+
+        ``again``: one that passed before need not have its checksum computed again.
+        """
+        cdef uint64_t* before
+        if is_of(record, size, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), header):
+            before = &self.viewed[header.checksum % VIEWED]
+            if again and before[0] == header.checksum != 0:
+                return True
+            if c_checksum(record, size) == header.checksum:
+                if again:
+                    before[0] = header.checksum
+                return True
+        self.damaged += 1
+        return False
+
+    cdef int c_age(self, const Header* header, int64_t* now) except -1:
+        now[0] = 0
+        if header.fresh_until == 0 and header.expires_at == 0:
+            return FRESH
+        now[0] = self.clock()
+        if header.expires_at != 0 and now[0] >= header.expires_at:
+            return EXPIRED
+        return FRESH if header.fresh_until == 0 or now[0] < header.fresh_until else STALE
+
+    cdef object c_value(self, const Header* header):
+        """The value of a record that was found; _MISSING when it cannot be decoded."""
+        cdef const uint8_t* start = header.record + header.payload
+        cdef Py_ssize_t size = header.size - header.payload
+        try:
+            if header.flags != 0:
+                payload = c_lend(self.decompress, header.flags, start, size)
+                if header.code == RAW and type(payload) is bytes:
+                    return payload
+                return self.decode(header.code, payload)
+            if header.code == RAW:
+                return PyBytes_FromStringAndSize(<const char*> start, size)
+            if header.code == TEXT:
+                return PyUnicode_DecodeUTF8(<const char*> start, size, "surrogatepass")
+            return c_lend(self.decode, header.code, start, size)
+        except MemoryError:
+            raise
+        except Exception:   # what a codec cannot read is a miss, whatever it raises
+            self.damaged += 1
+            return _MISSING
+
+    cdef int c_hit(self, bytes key, int age) except -1:
+        """Count and mark a use: every record that was found and read passes here."""
+        cdef bytes name = key
+        if self.marks is not None:
+            if PyBytes_GET_SIZE(key) >= MAX_LMDB_KEY:
+                name = self.squeeze(key)
+            self.marks.c_used(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+        if age == FRESH:
+            self.hits += 1
+        else:
+            self.stale_hits += 1
+        return 0
+
+    cdef object c_get(self, object txn, bytes key):
+        """The fresh value, or _MISSING."""
+        cdef Header header
+        cdef int64_t now
+        record = self.c_find(txn, key, &header)
+        if record is not None:
+            if self.c_age(&header, &now) == FRESH:
+                value = self.c_value(&header)
+                if value is not _MISSING:
+                    self.c_hit(key, FRESH)
+                    return value
+            else:
+                self.expired += 1
+        self.misses += 1
+        return _MISSING
+
+    cdef Record c_fetch(self, object txn, bytes key):
+        """The fresh or stale record, or None."""
+        cdef Header header
+        record = self.c_find(txn, key, &header)
+        if record is not None:
+            return self.c_unpack(key, &header)
+        self.misses += 1
+        return None
+
+    cdef Record c_unpack(self, bytes key, const Header* header):
+        """The record that was found, fresh or stale, or None."""
+        cdef Record record
+        cdef int64_t now
+        cdef int age = self.c_age(header, &now)
+        if age == EXPIRED:
+            self.expired += 1
+        else:
+            value = self.c_value(header)
+            if value is not _MISSING:
+                self.c_hit(key, age)
+                record = self.c_record(header, now)
+                record.value = value
+                record.fresh = age == FRESH
+                return record
+        self.misses += 1
+        return None
+
+    cdef Record c_record(self, const Header* header, int64_t now):
+        cdef Record record = Record.__new__(Record)
+        cdef int64_t left
+        record.version = header.version
+        record.stored_at = header.stored_at
+        record.fresh_until = header.fresh_until
+        record.expires_at = header.expires_at
+        record.cost = header.cost
+        record.importance = header.importance
+        if header.fresh_until != 0:
+            # A clock behind the writer's must not make an entry live longer than its ttl.
+            left = min(header.fresh_until - now, header.fresh_until - header.stored_at)
+            record.ttl_left = left * 1e-9
+        if header.meta_size != 0:
+            record.validators, record.tag = self.decode_meta(PyBytes_FromStringAndSize(
+                <const char*> header.record + HEADER + header.key_size,
+                header.meta_size,
+            ))
+        return record
+
+    cdef object c_view(self, View view):
+        """The fresh value under the view's key, over the map if that is possible."""
+        cdef bytes key = self.c_key(view.key)
+        cdef Header header
+        cdef int64_t now
+        cdef Pin pin = Pin.__new__(Pin)
+        pin.txn = self.c_enter(True)
+        pin.gate = self.gate
+        record = self.c_find(pin.txn, key, &header, True)
+        if record is not None:
+            if self.c_age(&header, &now) == FRESH:
+                value = self.c_shown(view, pin, &header)
+                if value is not _MISSING:
+                    self.c_hit(key, FRESH)
+                    return value
+            else:
+                self.expired += 1
+        self.misses += 1
+        raise KeyError(view.key)
+
+    cdef object c_shown(self, View view, Pin pin, const Header* header):
+        """The value over the map, which the view then pins, or over memory of its own."""
+        pin.start = header.record + header.payload
+        pin.size = header.size - header.payload
+        try:
+            if header.flags != 0:
+                payload = c_lend(self.decompress, header.flags, pin.start, pin.size)
+            elif header.code == RAW or <size_t> pin.start % ALIGNED == 0:
+                payload = pin
+            else:
+                payload = PyBytes_FromStringAndSize(<const char*> pin.start, pin.size)
+            lent = PyMemoryView_FromObject(payload)
+            payload = None
+            if header.code == RAW:
+                view.lent = value = lent
+            else:
+                value = self.decode(header.code, lent, copy=False)
+            lent = None
+        except MemoryError:
+            raise
+        except Exception:   # as in c_value
+            self.damaged += 1
+            return _MISSING
+        if Py_REFCNT(pin) > 1:   # not only to c_view
+            view.pin = pin
+        return value
+
+    cdef object c_look_up(self, key):
+        cdef bytes encoded = self.c_key(key)
+        txn = self.c_enter(self.large > 0)
+        try:
+            return self.c_get(txn, encoded)
+        finally:
+            txn = None
+            self.gate.c_leave()
+
+    def get(self, key, default=None):
+        """Return the fresh value under the key, else ``default``.
+
+        Raises:
+            KeyEncodingError: there is no canonical form of the key.
+            DiskError: LMDB cannot be read at all; a damaged record is a miss.
+        """
+        value = self.c_look_up(key)
+        return default if value is _MISSING else value
+
+    def __getitem__(self, key):
+        value = self.c_look_up(key)
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
+
+    def view(self, key, /):
+        """Lend the fresh value under the key, where it lies in the map, for a ``with`` block.
+
+        An array comes as a read-only array and bytes come as a memoryview, both without a copy
+        unless they are stored compressed; small arrays and everything else are copied. The
+        checksum is computed the first time that this object views a version.
+
+        A memoryview is released when the block ends. An array that is still referred to then
+        stays readable; until it goes, LMDB cannot reuse the pages that were replaced since, nor
+        can the environment be closed or its map enlarged by this process.
+
+        Raises:
+            KeyError: on entering, if `get` would miss.
+            KeyEncodingError, DiskError: on entering, as from `get`.
+        """
+        return View(self, key)
+
+    def get_many(self, keys, /):
+        """Return the fresh values among the keys, read in one transaction."""
+        cdef list wanted = list(keys)
+        cdef list names = [self.c_key(key) for key in wanted]
+        cdef dict values = {}
+        cdef Py_ssize_t i
+        txn = self.c_enter(self.large > 0)
+        try:
+            for i in range(len(names)):
+                value = self.c_get(txn, <bytes> names[i])
+                if value is not _MISSING:
+                    values[wanted[i]] = value
+        finally:
+            txn = None
+            self.gate.c_leave()
+        return values
+
+    def fetch(self, key, /):
+        """Return the `Record` under the key, be it fresh or stale, or None."""
+        cdef bytes encoded = self.c_key(key)
+        txn = self.c_enter(self.large > 0)
+        try:
+            return self.c_fetch(txn, encoded)
+        finally:
+            txn = None
+            self.gate.c_leave()
+
+    def unpack(self, bytes record, bytes form not None):
+        """Return the `Record` of a canonical key from its bytes, or None; like `fetch`."""
+        cdef Header header
+        if record is not None:
+            if self.c_is_whole(
+                <const uint8_t*> PyBytes_AS_STRING(record), PyBytes_GET_SIZE(record), form, &header
+            ):
+                return self.c_unpack(form, &header)
+        self.misses += 1
+        return None
+
+    def fetch_many(self, keys, /):
+        """Return the records under the keys, fresh or stale, read in one transaction."""
+        cdef list wanted = list(keys)
+        cdef list names = [self.c_key(key) for key in wanted]
+        cdef dict records = {}
+        cdef Py_ssize_t i
+        txn = self.c_enter(self.large > 0)
+        try:
+            for i in range(len(names)):
+                record = self.c_fetch(txn, <bytes> names[i])
+                if record is not None:
+                    records[wanted[i]] = record
+        finally:
+            txn = None
+            self.gate.c_leave()
+        return records
+
+    def __contains__(self, key):
+        cdef bytes encoded = self.c_key(key)
+        cdef Header header
+        cdef int64_t now
+        txn = self.c_enter(self.large > 0)
+        try:
+            record = self.c_find(txn, encoded, &header)
+            return record is not None and self.c_age(&header, &now) == FRESH
+        finally:
+            txn = None
+            self.gate.c_leave()
