@@ -34,6 +34,7 @@ cdef class Marks:
     cdef Mark* table
     cdef uint64_t mask      # of buckets
 
+    cdef void c_expect(self, const char* key, Py_ssize_t size) noexcept
     cdef void c_used(self, const char* key, Py_ssize_t size) noexcept
     cdef Mark* c_find(self, uint64_t hash) noexcept
     cdef void _look_around(self, uint32_t since) noexcept nogil

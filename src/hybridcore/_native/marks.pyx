@@ -19,7 +19,7 @@ from libc.math cimport exp, log2f
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from hybridcore._native.bits cimport half_octave
+from hybridcore._native.bits cimport half_octave, prefetch
 from hybridcore._native.learned cimport AGES, FREQUENCIES, GAPS, KINDS, kind_of
 from hybridcore._native.lessons cimport STARTS, solve, width_of
 
@@ -201,6 +201,10 @@ cdef class Marks:
             if now - bucket[k].last > now - oldest.last:
                 oldest = &bucket[k]
         return oldest
+
+    cdef void c_expect(self, const char* key, Py_ssize_t size) noexcept:
+        """A record is being looked for: its mark will be needed."""
+        prefetch(&self.table[(hashed(key, size) & self.mask) * WAYS])
 
     cdef void c_used(self, const char* key, Py_ssize_t size) noexcept:
         """A record was read, or is written under a key that had none."""

@@ -283,6 +283,8 @@ cdef class Reader:
         cdef Py_ssize_t size
         cdef PyObject* arguments[2]
         try:
+            if self.marks is not None:
+                self.marks.c_expect(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
             name = key if PyBytes_GET_SIZE(key) < MAX_LMDB_KEY else self.squeeze(key)
             arguments[0], arguments[1] = <PyObject*> txn, <PyObject*> name
             record = PyObject_Vectorcall(self.gate.get, arguments, 2, NULL)
