@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 Durability = Literal["none", "process", "power"]
 """What a directory survives: nothing, the death of a process, a power failure."""
 
+CAN_LOCK = sys.platform != "win32"
+
 _MODES: tuple[Durability, ...] = get_args(Durability)
 _LINE = re.compile(rb"hybridcore state 1 (dirty|clean) ([0-9a-f-]{36}) ([0-9a-f]{8})\n")
 _OURS = b"hybridcore state 1 "
 _SIZE = 71
+_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NO_BOOT = "-" * 36
 _WAIT_SECONDS = 30.0
 """For a process that discards entries or exchanges the data file."""
@@ -152,7 +155,7 @@ class State:
         self.wrote = self._marked = False
         inherited = os.fstat(self._fd)
         try:
-            own = os.open(self.directory / STATE_FILE, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            own = os.open(self.directory / STATE_FILE, _FLAGS)
         except OSError:
             self._inherited = True
             return
@@ -174,7 +177,12 @@ class State:
 
     @property
     def is_spoiled(self) -> bool:
-        """Whether unsynced writes were there when the machine went down, or may have been."""
+        """Whether unsynced writes were there when the machine went down, or may have been.
+
+        Never where nobody could be sure to be alone to discard them.
+        """
+        if not CAN_LOCK:
+            return False
         found = _LINE.fullmatch(self._map[:])
         if found is None or int(found[3], 16) != zlib.crc32(found[0][:-10]):
             return True
@@ -206,6 +214,8 @@ class State:
         if self.is_dirty:
             try:
                 sync_directory(self.directory)
+                with suppress(PermissionError):  # of others it is not ours to make
+                    sync_directory(self.directory.parent)
             except OSError as error:
                 raise _unusable(self.directory, error) from error
             self._write(line(dirty=False), sync=True)
@@ -234,7 +244,8 @@ class State:
         """Write the line if one is given; scratch is synced only where it must be."""
         try:
             if content is not None:
-                os.pwrite(self._fd, content, 0)
+                os.lseek(self._fd, 0, os.SEEK_SET)
+                os.write(self._fd, content)
             if sync or self.durability != "none":
                 os.fsync(self._fd)
         except OSError as error:
@@ -254,13 +265,12 @@ def sync_directory(directory: Path) -> None:
 
 def _open_ours(directory: Path) -> int:
     """Open the file or make it, unless it is somebody else's; it has its full size then."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     try:
-        fd = os.open(directory / STATE_FILE, flags, 0o600)
+        fd = os.open(directory / STATE_FILE, _FLAGS | os.O_CREAT, 0o600)
     except OSError as error:
         raise _unusable(directory, error) from error
     try:
-        found = os.pread(fd, _SIZE + 1, 0)
+        found = os.read(fd, _SIZE + 1)
         if found.strip(b"\0") and not found.startswith(_OURS):
             raise DiskError(
                 f"{str(directory / STATE_FILE)!r} is somebody else's file, or a later "
@@ -278,10 +288,10 @@ def _open_ours(directory: Path) -> int:
 
 def _flock(fd: int, *, exclusive: bool) -> bool:
     """Take the lock, or change the one there is, if that needs no waiting."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: nobody can tell who else is there
+    if sys.platform == "win32" or not CAN_LOCK:  # nobody can tell who else is there
         return not exclusive
+    import fcntl
+
     try:
         fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:

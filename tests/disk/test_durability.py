@@ -284,6 +284,24 @@ def test_systems_without_a_boot_id(monkeypatch, tmp_path):
     assert unknown() != unknown()
 
 
+def test_systems_without_flock(open_disk, monkeypatch):
+    """Where nobody can be sure to be alone nothing is discarded, and all else works."""
+    monkeypatch.setattr(durabilities, "CAN_LOCK", False)
+    disk = open_disk(durability="none")
+    disk["key"] = 1
+    assert state(disk) == line(dirty=True)
+    disk.close()
+    (disk.directory / "state").write_bytes(line(dirty=True, boot=ELSEWHERE))
+    disk = open_disk()
+    assert disk["key"] == 1
+    with pytest.raises(DiskError, match="cannot be compacted"):
+        disk.compact()
+    disk.clear()
+    disk["key"] = 2
+    disk.close()
+    assert dict(open_disk()) == {"key": 2}
+
+
 # -- scratch ------------------------------------------------------------------------------
 
 
