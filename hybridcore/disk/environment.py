@@ -194,16 +194,19 @@ class Environment:
 
     def sync(self) -> None:
         """Wait until all that was written is on the disk itself; of scratch nothing need be."""
+        if self._state.durability != "none":
+            self.while_nobody_writes(lambda: self._state.settle(self.current()))
+
+    def while_nobody_writes(self, work: Callable[[], T]) -> T:
+        """Have the writers of all processes wait for ``work``."""
         import lmdb
 
-        if self._state.durability == "none":
-            return
         while True:
             try:
                 with self.gate:
                     self.check_in_place()
-                    self._settle(self.current())
-                    return
+                    with self.current().begin(write=True):
+                        return work()
             except lmdb.Error as error:
                 self.recover(error)
 
@@ -437,11 +440,8 @@ class Environment:
             self.gate.close()
         if self._env is not None and self._state.needs_settling():
             self._env.set_mapsize(0)  # adopt what others may have made of it
-            self._settle(self._env)
-
-    def _settle(self, env: lmdb.Environment) -> None:
-        with env.begin(write=True):  # nobody else writes now
-            self._state.settle(env)
+            with self._env.begin(write=True):  # nobody else writes now
+                self._state.settle(self._env)
 
     def _detach(self) -> None:
         """Close LMDB, if it is open, behind a closed, drained gate."""

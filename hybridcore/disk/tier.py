@@ -488,8 +488,8 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
     def verify(self) -> list[str]:
         """Return what is wrong with LMDB's pages; an empty list when they are whole.
 
-        Everybody may go on reading and writing meanwhile. Reads the whole file, about 300 MiB
-        a second. Entries are checked when they are read, not here.
+        Reads the whole file, about 300 MiB a second. Where something looks damaged it is read
+        again while writers wait. Entries are checked when they are read, not here.
 
         Raises:
             DiskError: the file cannot be read, or was removed or replaced.
@@ -512,8 +512,8 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Write a copy, as of now, into a new directory that `Lmdb` can open.
 
-        Everybody may go on reading and writing meanwhile; the pages that are being copied are
-        not used again until then, so that the file may grow.
+        Everybody may go on reading and writing meanwhile. The pages that are being copied are not
+        used again until then: the file may grow, and much writing may fill it.
 
         Raises:
             DiskError: the path exists, or cannot be written; nothing was left there.

@@ -24,42 +24,33 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 0.02
 """For those who read; who has none left clears entry by entry."""
-_TRIES = 4
-"""Times to verify: a resize or a fork may let pages go that are being looked at."""
 
 
 def verify(environment: Environment) -> list[str]:
     """What is wrong with the pages of the file; nothing in an empty list.
 
-    The file is read without LMDB, while everybody goes on: a reader keeps the pages of the
-    newest commit from being used again.
+    The file is read without LMDB. What writers change meanwhile may look like damage, so that
+    damage is looked at again while they wait.
 
     Raises:
         DiskError: the file cannot be read, or was removed or replaced.
     """
-    import lmdb
+    environment.check_in_place()
+    if not _problems(environment):
+        return []
+    return environment.while_nobody_writes(lambda: _problems(environment))
+
+
+def _problems(environment: Environment) -> list[str]:
     from lmdb.verify import VerifyError
     from lmdb.verify import verify as problems_of
 
-    problems: list[str] = []
-    for tried in range(_TRIES):
-        environment.check_in_place()
-        with environment.reading():
-            pin = environment.current().begin()
-        try:
-            problems = problems_of(str(environment.directory), subdir=True)  # type: ignore[no-untyped-call]
-            pin.id()  # raises when a resize or a fork has ended it
-        except VerifyError as error:
-            problems = [str(error)]
-        except lmdb.Error:
-            continue
-        except OSError as error:
-            raise DiskError(f"cannot verify {str(environment.directory)!r}: {error}") from error
-        finally:
-            pin.abort()
-        if not problems or tried:  # a commit may have been half seen the first time
-            break
-    return problems
+    try:
+        return list(problems_of(str(environment.directory), subdir=True))  # type: ignore[no-untyped-call]
+    except VerifyError as error:
+        return [str(error)]
+    except OSError as error:
+        raise DiskError(f"cannot verify {str(environment.directory)!r}: {error}") from error
 
 
 def compact(environment: Environment) -> int:
