@@ -20,7 +20,7 @@ from statistics import median
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from bench.report import OURS, cell, installed, print_row, quotients, spread
+from bench.report import OURS, cell, installed, print_row, quotients, spread, version
 
 if TYPE_CHECKING:
     import argparse
@@ -37,6 +37,12 @@ class Peer:
     name: str
     distribution: str | None  # None: part of Python
     decorate: Callable[[Any], Any]
+
+    def missing(self) -> str | None:
+        """Why it cannot be measured here; None if it can."""
+        if self.distribution is None or version(self.distribution):
+            return None
+        return f"there is no {self.distribution}"
 
 
 @dataclass(frozen=True)
