@@ -4,18 +4,19 @@ import weakref
 from functools import partial
 from types import MethodType
 
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from hybridcore._native.call cimport (
-    FEW, PyTuple_GET_SIZE, Py_INCREF, Py_TYPE, Py_XDECREF, is_own_key, lay_out, layout_size,
-    lookup_items, tuple_of,
+    PyTuple_GET_SIZE, Py_INCREF, Py_TYPE, Py_XDECREF, hash_call, is_own_key, key_tuple,
+    known_of_many, known_of_one,
 )
-from hybridcore._native.memory cimport MemoryStore, lookup_hashed, store_put_hashed
-from hybridcore._native.objects cimport likely, mix, object_hash
+from hybridcore._native.memory cimport (
+    MemoryStore, lookup_asking, lookup_hashed, lookup_probing, store_put_hashed,
+)
+from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
 from hybridcore._native.outcome cimport Raised, answered, raise_again
-from hybridcore._native.table cimport table_find
+from hybridcore._native.table cimport UNDECIDED, table_find
 
 from hybridcore.errors import ValueTooLargeError
 from hybridcore.types import CacheInfo
@@ -51,7 +52,16 @@ cdef extern from *:
     """
     PyObject** tuple_items "hc_tuple_items"(PyObject* items) noexcept
 
+cdef class CachedFunction
+
+ctypedef PyObject* (*missed)(
+    CachedFunction self, PyObject* store, PyObject* new_key, uint32_t hash,
+    PyObject* const* args, size_t nargsf, PyObject* names,
+) noexcept
+
 cdef object MARK = object()     # between the positional arguments and the keywords of a key
+cdef PyObject* mark = <PyObject*> MARK
+cdef Py_hash_t mark_hash = hash(MARK)
 
 
 @cython.final
@@ -64,6 +74,7 @@ cdef class CachedFunction:
     """
 
     cdef vectorcallfunc entry
+    cdef missed miss
     cdef object function
     cdef object make_store          # callable without arguments
     cdef object bound               # maxsize as cache_info() shows it
@@ -216,26 +227,26 @@ cdef class CachedFunction:
 
 
 # -- calling ------------------------------------------------------------------------------------
-
+#
 # The decorated function is called where its error leaves as it came, without a line of ours in its
 # traceback: NULL is returned by hand, and passed on by functions that are called as if they never
-# raised anything.
+# raised anything. What a miss does is behind a pointer, and so outside of the frame of a hit.
 
 ctypedef PyObject* (*passed_on)(
-    CachedFunction self, PyObject* store, PyObject* new_key, uint32_t hash,
-    PyObject* const* args, size_t nargsf, PyObject* names,
+    CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
 ) noexcept
 
 
 cdef void choose_entry(CachedFunction self) noexcept:
-    if self.loads is None:
-        self.entry = <vectorcallfunc> (
-            <void*> call_uncached if self.bound == 0 else <void*> call_keeping
-        )
+    self.miss = <missed> (<void*> call_and_keep if self.loads is None else <void*> call_and_load)
+    if self.loads is None and self.bound == 0:
+        self.entry = <vectorcallfunc> <void*> call_uncached
     elif self.is_async or self.key_function is not None or self.instances is not None:
         self.entry = <vectorcallfunc> <void*> call_variously
+    elif self.typed:
+        self.entry = <vectorcallfunc> <void*> call_with_any
     else:
-        self.entry = <vectorcallfunc> <void*> call_loading
+        self.entry = <vectorcallfunc> <void*> call_with_one
 
 
 cdef PyObject* call_uncached(
@@ -245,19 +256,54 @@ cdef PyObject* call_uncached(
     return PyObject_Vectorcall(<PyObject*> self.function, args, nargsf, names)
 
 
-cdef PyObject* call_keeping(
+cdef PyObject* call_with_one(
     CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
 ) except NULL:
-    """A call as functools has it: concurrent ones are not told of each other."""
+    """A call that may have one str or int, where a hit needs no other function."""
     cdef PyObject* store = <PyObject*> self.store       # as long as self
-    cdef PyObject* key = NULL
-    cdef PyObject* value = NULL
-    cdef uint32_t hash = 0
-    if likely(look_up(
-        self, <MemoryStore> store, args, PyVectorcall_NARGS(nargsf), names, &key, &hash, &value
-    )):
+    cdef PyObject* value
+    if likely(PyVectorcall_NARGS(nargsf) == 1 and names == NULL):
+        value = known_of_one(<MemoryStore> store, args[0])
+        if likely(value != NULL):
+            return value
+        if is_own_key(args, 1, NULL):
+            return (<passed_on> <void*> call_with_any)(self, args, nargsf, names)
+    return (<passed_on> <void*> call_with_many)(self, args, nargsf, names)
+
+
+cdef PyObject* call_with_many(
+    CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
+) except NULL:
+    """A call whose key is a tuple, which a hit seldom needs to make."""
+    cdef PyObject* store = <PyObject*> self.store       # as long as self
+    cdef Py_ssize_t count = PyVectorcall_NARGS(nargsf)
+    cdef uint32_t hash = mix(hash_call(args, count, names, mark_hash))
+    cdef PyObject* value = known_of_many(<MemoryStore> store, args, count, names, mark, hash)
+    cdef PyObject* key
+    if likely(value != NULL):
         return value
-    return (<passed_on> <void*> call_and_keep)(self, store, key, hash, args, nargsf, names)
+    key = key_tuple(args, count, names, False, mark)
+    return (<missed> <void*> call_with_key)(self, store, key, hash, args, nargsf, names)
+
+
+cdef PyObject* call_with_any(
+    CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
+) except NULL:
+    cdef PyObject* store = <PyObject*> self.store       # as long as self
+    cdef Py_ssize_t count = PyVectorcall_NARGS(nargsf)
+    cdef PyObject* key = key_of(self, args, count, names)
+    cdef Py_hash_t raw = hash_or_let_go(key)
+    return (<missed> <void*> call_with_key)(self, store, key, mix(raw), args, nargsf, names)
+
+
+cdef PyObject* call_with_key(
+    CachedFunction self, PyObject* store, PyObject* new_key, uint32_t hash,
+    PyObject* const* args, size_t nargsf, PyObject* names,
+) except NULL:
+    cdef PyObject* value = NULL
+    if look_up_key(<MemoryStore> store, new_key, hash, &value):
+        return value if likely(Py_TYPE(value) != <PyObject*> Raised) else raise_again(value)
+    return self.miss(self, store, new_key, hash, args, nargsf, names)
 
 
 cdef PyObject* call_and_keep(
@@ -273,21 +319,6 @@ cdef PyObject* call_and_keep(
     if self.bound is None or table_find(&self.store.table, <PyObject*> key, hash) < 0:
         keep(self.store, key, hash, result)
     return given(result)
-
-
-cdef PyObject* call_loading(
-    CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
-) except NULL:
-    """A call whose miss asks the loads."""
-    cdef PyObject* store = <PyObject*> self.store       # as long as self
-    cdef PyObject* key = NULL
-    cdef PyObject* value = NULL
-    cdef uint32_t hash = 0
-    if likely(look_up(
-        self, <MemoryStore> store, args, PyVectorcall_NARGS(nargsf), names, &key, &hash, &value
-    )):
-        return value if likely(Py_TYPE(value) != <PyObject*> Raised) else raise_again(value)
-    return (<passed_on> <void*> call_and_load)(self, store, key, hash, args, nargsf, names)
 
 
 cdef PyObject* call_and_load(
@@ -311,7 +342,7 @@ cdef PyObject* call_and_load(
 cdef PyObject* call_variously(
     CachedFunction self, PyObject* const* args, size_t nargsf, PyObject* names
 ) except NULL:
-    """`call_loading` of methods, of coroutine functions and with a key function."""
+    """A call of a method, of a coroutine function, or with a key function."""
     cdef Py_ssize_t count = PyVectorcall_NARGS(nargsf)
     cdef PyObject* key = NULL
     cdef PyObject* value = NULL
@@ -328,7 +359,8 @@ cdef PyObject* call_variously(
         key = PyObject_Vectorcall(<PyObject*> self.key_function, args, nargsf, names)
         if key == NULL:
             return NULL
-        found = look_up_key(store, key, &hash, &value)
+        hash = mix(hash_or_let_go(key))
+        found = look_up_key(store, key, hash, &value)
     if found:
         if self.is_async:
             return given(answered(taken(value)))
@@ -338,9 +370,7 @@ cdef PyObject* call_variously(
             self.function, positional(args, count), keywords(args, count, names), store,
             taken(key), hash, False,
         ))
-    return (<passed_on> <void*> call_and_load)(
-        self, <PyObject*> store, key, hash, args, nargsf, names
-    )
+    return self.miss(self, <PyObject*> store, key, hash, args, nargsf, names)
 
 
 cdef inline object taken(PyObject* owned):
@@ -356,86 +386,55 @@ cdef inline PyObject* given(object found) noexcept:
     return <PyObject*> found
 
 
-cdef inline int look_up(
+cdef int look_up(
     CachedFunction self, MemoryStore store, PyObject* const* args, Py_ssize_t count,
     PyObject* names, PyObject** key, uint32_t* hash, PyObject** value,
 ) except -1:
     """1 and a new reference to the value, or 0 and one to the key."""
-    if is_own_key(args, count, names, self.typed):
-        hash[0] = mix(object_hash(args[0]))
-        if likely(lookup_hashed(store, args[0], hash[0], value)):
-            Py_INCREF(value[0])
+    if self.typed or is_own_key(args, count, names):
+        key[0] = key_of(self, args, count, names)
+        hash[0] = mix(hash_or_let_go(key[0]))
+    else:
+        hash[0] = mix(hash_call(args, count, names, mark_hash))
+        value[0] = known_of_many(store, args, count, names, mark, hash[0])
+        if likely(value[0] != NULL):
             return 1
-        Py_INCREF(args[0])
-        key[0] = args[0]
-        return 0
-    return look_up_items(self, store, args, count, names, key, hash, value)
-
-
-cdef int look_up_items(
-    CachedFunction self, MemoryStore store, PyObject* const* args, Py_ssize_t count,
-    PyObject* names, PyObject** key, uint32_t* hash, PyObject** value,
-) except -1:
-    """`look_up` where the key is a tuple, which a hit seldom needs to make."""
-    cdef PyObject* few[FEW]
-    cdef PyObject** items = few
-    cdef PyObject* new_key = NULL
-    cdef Py_ssize_t named = PyTuple_GET_SIZE(names) if names != NULL else 0
-    cdef Py_ssize_t n = layout_size(count, named, self.typed)
-    cdef bint found
-    if named == 0 and not self.typed:
-        items = <PyObject**> args
-    elif n <= FEW:
-        lay_out(few, args, count, names, named, self.typed, <PyObject*> MARK)
-    else:
-        new_key = key_tuple(args, count, names, named, self.typed)
-        items = tuple_items(new_key)
-    try:
-        found = lookup_items(store, items, n, &new_key, hash, value)
-        if found:
-            Py_INCREF(value[0])
-        elif new_key == NULL:
-            new_key = tuple_of(items, n)
-    except BaseException:
-        Py_XDECREF(new_key)
-        raise
-    if found:
-        Py_XDECREF(new_key)
-    else:
-        key[0] = new_key
-    return found
+        key[0] = key_tuple(args, count, names, False, mark)
+    return look_up_key(store, key[0], hash[0], value)
 
 
 cdef int look_up_key(
-    MemoryStore store, PyObject* key, uint32_t* hash, PyObject** value
+    MemoryStore store, PyObject* new_key, uint32_t hash, PyObject** value
 ) except -1:
     """`look_up` of a ready key, whose reference is taken unless it is a miss."""
-    cdef bint found = False
-    try:
-        hash[0] = mix(object_hash(key))
-        found = lookup_hashed(store, key, hash[0], value)
-    except BaseException:
-        Py_XDECREF(key)
-        raise
+    cdef int found = lookup_probing(store, new_key, hash, value)
+    if unlikely(found == UNDECIDED):
+        try:
+            found = lookup_asking(store, new_key, hash, value)
+        except BaseException:
+            Py_XDECREF(new_key)
+            raise
     if found:
-        Py_INCREF(value[0])
-        Py_XDECREF(key)
+        Py_XDECREF(new_key)
     return found
 
 
-cdef PyObject* key_tuple(
-    PyObject* const* args, Py_ssize_t count, PyObject* names, Py_ssize_t named, bint typed
+cdef inline PyObject* key_of(
+    CachedFunction self, PyObject* const* args, Py_ssize_t count, PyObject* names
 ) except NULL:
-    """The key of any call but that of one str or int."""
-    cdef Py_ssize_t n = layout_size(count, named, typed)
-    cdef PyObject** items = <PyObject**> PyMem_Malloc(max(n, 1) * sizeof(PyObject*))
-    if items == NULL:
-        raise MemoryError()
+    """A new reference to the key of a call."""
+    if self.typed or not is_own_key(args, count, names):
+        return key_tuple(args, count, names, self.typed, mark)
+    Py_INCREF(args[0])
+    return args[0]
+
+
+cdef inline Py_hash_t hash_or_let_go(PyObject* new_key) except -1:
     try:
-        lay_out(items, args, count, names, named, typed, <PyObject*> MARK)
-        return tuple_of(items, n)
-    finally:
-        PyMem_Free(items)
+        return object_hash(new_key)
+    except BaseException:
+        Py_XDECREF(new_key)
+        raise
 
 
 cdef tuple place(CachedFunction self, tuple args, dict kwargs):
@@ -444,7 +443,6 @@ cdef tuple place(CachedFunction self, tuple args, dict kwargs):
     cdef tuple names = tuple(kwargs)
     cdef tuple rest = args
     cdef tuple values
-    cdef PyObject** items
     cdef PyObject* c_names = <PyObject*> names if names else NULL
     if self.instances is not None and args:
         store = store_of(self, args[0])
@@ -453,11 +451,7 @@ cdef tuple place(CachedFunction self, tuple args, dict kwargs):
         key = self.key_function(*args, **kwargs)
     else:
         values = rest + tuple(kwargs.values())
-        items = tuple_items(<PyObject*> values)
-        if is_own_key(items, len(rest), c_names, self.typed):
-            key = values[0]
-        else:
-            key = taken(key_tuple(items, len(rest), c_names, len(names), self.typed))
+        key = taken(key_of(self, tuple_items(<PyObject*> values), len(rest), c_names))
     return store, key, mix(object_hash(<PyObject*> key))
 
 
@@ -493,7 +487,7 @@ cdef list stores_of(CachedFunction self):
 
 
 cdef tuple positional(PyObject* const* args, Py_ssize_t count):
-    return taken(tuple_of(<PyObject**> args, count))
+    return taken(key_tuple(args, count, NULL, False, NULL))
 
 
 cdef dict keywords(PyObject* const* args, Py_ssize_t count, PyObject* names):
