@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from hybridcore.compat.cachetools.calls import KINDS, kind_of
+from hybridcore._native.calls import Calls
+from hybridcore.compat.cachetools.calls import Counted
 from hybridcore.keys import hashkey
 
 if TYPE_CHECKING:
@@ -55,16 +56,16 @@ def cached(
     """
     if cache is None:
         raise TypeError("cache must not be None: give a mapping, or leave the decorator out")
-    kind = _KINDS[kind_of(lock, condition, info)]
+    kind = _CountedFunction if info else _Function
 
     def decorate(function: Callable[..., Any]) -> Any:
-        return kind(function, cache, key, condition if lock is None else lock, condition)
+        return kind(function, cache, key, lock, condition)
 
     return decorate
 
 
-class _Function:
-    """A decorated function; its attributes are public, as in cachetools."""
+class _Function(Calls):
+    """A decorated function."""
 
     __wrapped__: Callable[..., Any]
     __qualname__: str
@@ -72,18 +73,11 @@ class _Function:
     def __init__(
         self, function: Callable[..., Any], cache: Any, key: Any, lock: Any, condition: Any
     ) -> None:
-        # Before the rest: it copies the attributes of the function.
-        functools.update_wrapper(cast("Any", self), function)
-        self.cache = cache
-        self.cache_key = key
-        self.cache_lock = lock
-        self.cache_condition = condition
-        self._function = function
-        self._hits = self._misses = 0
-        self._pending: set[Any] = set()
+        functools.update_wrapper(self, function)
+        self._native_open(function, cache, key, lock, condition, key is hashkey)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else MethodType(self, instance)  # type: ignore[arg-type]
+        return self if instance is None else MethodType(self, instance)
 
     def __copy__(self) -> _Function:
         return self
@@ -98,4 +92,9 @@ class _Function:
         return f"<cached {self.__wrapped__!r}>"
 
 
-_KINDS: dict[Any, Any] = {calls: type(calls.__name__, (_Function, calls), {}) for calls in KINDS}
+class _CountedFunction(Counted, _Function):
+    """One that tells the hits and misses."""
+
+
+_Function._native_own_call()
+_CountedFunction._native_own_call()

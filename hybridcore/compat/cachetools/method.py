@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from hybridcore.compat.cachetools.calls import KINDS, kind_of
+from hybridcore._native.calls import Calls
+from hybridcore.compat.cachetools.calls import Counted
 from hybridcore.keys import methodkey
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def cachedmethod(
     """
     if not callable(cache):
         raise TypeError(f"cache must be callable, as in lambda self: self.cache, got {cache!r}")
-    kind = _KINDS[kind_of(lock, condition, info)]
-    options = (cache, key, condition if lock is None else lock, condition)
+    kind = _CountedBound if info else _Bound
+    options = (cache, key, lock, condition)
 
     def decorate(method: Callable[..., Any]) -> Any:
         return functools.update_wrapper(_Descriptor(kind, method, options), method)
@@ -66,7 +67,7 @@ def cachedmethod(
     return decorate
 
 
-class _Bound:
+class _Bound(Calls):
     """The method of one instance."""
 
     __wrapped__: Callable[..., Any]
@@ -74,29 +75,11 @@ class _Bound:
     def __init__(
         self, descriptor: _Descriptor, instance: Any, method: Any, options: tuple[Any, ...]
     ) -> None:
-        cache, key, lock, condition = options
-        functools.update_wrapper(cast("Any", self), method)
+        functools.update_wrapper(self, method)
         self._descriptor = descriptor
         self._instance = instance
-        self._function = MethodType(method, instance)
-        self._options = cache, lock, condition
-        self.cache_key = functools.partial(key, instance)
-        self._hits = self._misses = 0
-        self._pending: set[Any] = set()
-
-    @property
-    def cache(self) -> Any:
-        return self._options[0](self._instance)
-
-    @property
-    def cache_lock(self) -> Any:
-        lock = self._options[1]
-        return None if lock is None else lock(self._instance)
-
-    @property
-    def cache_condition(self) -> Any:
-        condition = self._options[2]
-        return None if condition is None else condition(self._instance)
+        plain = options[1] is methodkey
+        self._native_open(MethodType(method, instance), *options, plain, instance)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._descriptor.__get__, (self._instance,)  # locks do not pickle, the class does
@@ -105,7 +88,12 @@ class _Bound:
         return f"<cachedmethod {self.__wrapped__!r} of {object.__repr__(self._instance)}>"
 
 
-_KINDS: dict[Any, Any] = {calls: type(calls.__name__, (_Bound, calls), {}) for calls in KINDS}
+class _CountedBound(Counted, _Bound):
+    """One that tells the hits and misses."""
+
+
+_Bound._native_own_call()
+_CountedBound._native_own_call()
 
 
 class _Descriptor:

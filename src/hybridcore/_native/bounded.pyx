@@ -51,10 +51,6 @@ cdef class NestedTimer:
     Other attributes are those of the function it reads.
     """
 
-    cdef object function
-    cdef object time
-    cdef int64_t depth
-
     def __init__(self, function, /):
         self.function = function
 
@@ -89,16 +85,6 @@ cdef bint earlier(object a, object b) except -1:
 @cython.no_gc_clear     # the store and the dicts break cycles; methods rely on their being there
 cdef class BoundedMapping:
     """The base of every class in `hybridcore.compat.cachetools`."""
-
-    cdef MemoryStore store
-    cdef object order           # the keys in the order of iteration
-    cdef dict sizes             # None: every value counts 1
-    cdef object total           # of the sizes
-    cdef object maxsize_given
-    cdef double bound           # the same
-    cdef NestedTimer timer      # None: nothing expires
-    cdef bint renews            # first in, first out, and a key that is set again is in again
-    cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
         self.store = MemoryStore.__new__(MemoryStore)
@@ -362,6 +348,17 @@ cdef object get_as_overridden(BoundedMapping self, object key, object default):
         return self[key] if key in self else default
     with self.timer:
         return self[key] if key in self else default
+
+
+cdef MemoryStore plain_store(object cache):
+    """Where a mapping keeps what ``cache[key]`` returns; None if there is more to it than that."""
+    if (
+        not isinstance(cache, BoundedMapping)
+        or subscript_of(type_of(cache)) != native_subscript
+        or (<BoundedMapping> cache).timer is not None
+    ):
+        return None
+    return (<BoundedMapping> cache).store
 
 
 # -- the steps ------------------------------------------------------------------------------
