@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from hybridcore._native.outcome import Raised
+from hybridcore._native.outcome import Call, Raised
 from hybridcore.decorators.bound import Bound
 from hybridcore.errors import ValueTooLargeError
 from hybridcore.flights import MISSING, Flight, Flights, WaitsForItselfError, leading
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from hybridcore._native import MemoryStore
@@ -42,41 +42,26 @@ def keep_while_locked(key: Any, value: Any, cause: object) -> None:
         _leaving.append((key, value))
 
 
-@contextmanager
-def _locked(call: _Call) -> Iterator[None]:
+class _locked:
     """While a cache is changed. What leaves it goes when the lock is no longer held."""
-    with _flights.lock(call):
-        try:
-            yield
-        finally:
-            left = _leaving.copy()
-            _leaving.clear()
-    del left
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, call: Call) -> None:
+        self._lock = _flights.lock(call)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        left = _leaving.copy()
+        _leaving.clear()
+        self._lock.release()
+        del left
 
 
 if hasattr(os, "register_at_fork"):  # the threads that lead, or hold a lock, are not in the child
     os.register_at_fork(after_in_child=_start_anew)
-
-
-class _Call:
-    """What two calls must have in common to share one load; asks its key for a hash no more."""
-
-    __slots__ = ("era", "hash", "key", "store")
-
-    def __init__(self, store: MemoryStore[Any, Any], era: object, key: Any, hash_: int) -> None:
-        self.store = store
-        self.era = era
-        self.key = key
-        self.hash = hash_
-
-    def __hash__(self) -> int:
-        return self.hash
-
-    def __eq__(self, other: object) -> bool:
-        assert isinstance(other, _Call)
-        if self.store is not other.store or self.era is not other.era:
-            return False
-        return self.key is other.key or bool(self.key == other.key)
 
 
 class _Load(Flight):
@@ -84,9 +69,9 @@ class _Load(Flight):
 
     __slots__ = ("context", "traceback")
 
-    key: _Call
+    key: Call
 
-    def __init__(self, call: _Call) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__(call, None)
         self.context: leading | None = None
         self.traceback: TracebackType | None = None
@@ -129,7 +114,7 @@ class Loads:
 
         None: who waited for the other one would wait for itself; call, and keep nothing.
         """
-        load = _Load(_Call(store, self._era, key, hash_))
+        load = _Load(Call(store, self._era, key, hash_))
         if anew:
             self._supersede(load.key)
         while self._single_flight and (other := _flights.join(load)) is not None:
@@ -221,7 +206,7 @@ class Loads:
         """Wait for whoever calls the function, or call it in a task that outlives the caller."""
         import asyncio
 
-        load = _Load(_Call(store, self._era, key, hash_))
+        load = _Load(Call(store, self._era, key, hash_))
         if anew:
             self._supersede(load.key)
         while self._single_flight and (other := _flights.join(load)) is not None:
@@ -280,7 +265,7 @@ class Loads:
     def set(self, store: MemoryStore[Any, Any], key: Any, hash_: int, value: Any) -> None:
         """Keep a value; one that is larger than the cache is not kept."""
         ttl = self._ttl(value) if self._ttl is not None else None
-        call = _Call(store, self._era, key, hash_)
+        call = Call(store, self._era, key, hash_)
         with _locked(call):
             _flights.supersede(call)
             store.discard(key)
@@ -289,7 +274,7 @@ class Loads:
 
     def invalidate(self, store: MemoryStore[Any, Any], key: Any, hash_: int) -> bool:
         """Forget the result of one call; return whether there was one."""
-        call = _Call(store, self._era, key, hash_)
+        call = Call(store, self._era, key, hash_)
         with _locked(call):
             _flights.supersede(call)
             return store.discard(key)
@@ -302,7 +287,7 @@ class Loads:
         """The method of one instance."""
         return Bound(function, instance)
 
-    def _supersede(self, call: _Call) -> None:
+    def _supersede(self, call: Call) -> None:
         with _flights.lock(call):
             _flights.supersede(call)
 

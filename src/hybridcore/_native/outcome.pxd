@@ -1,4 +1,4 @@
-"""What is kept of a call that raised, and how a coroutine tells what is kept."""
+"""What a call is known by, what is kept of one that raised, and how a coroutine tells it."""
 
 from cpython.object cimport PyObject
 
@@ -9,6 +9,12 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject* o) noexcept
     int PyException_SetTraceback(PyObject* error, PyObject* traceback) noexcept
     void PyErr_SetObject(PyObject* kind, PyObject* value) noexcept
+
+
+@cython.final
+cdef class Call:
+    cdef readonly object store, era, key
+    cdef Py_hash_t hash
 
 
 @cython.final

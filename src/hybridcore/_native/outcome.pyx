@@ -1,4 +1,4 @@
-"""What is kept of a call that raised, and how a coroutine tells what is kept."""
+"""What a call is known by, what is kept of one that raised, and how a coroutine tells it."""
 
 from cpython.object cimport PyObject
 
@@ -20,6 +20,27 @@ cdef extern from "Python.h":
     void PyErr_SetString(PyObject* kind, const char* text) noexcept
 
 cdef object ENDED = object()
+
+
+@cython.final
+cdef class Call:
+    """What two calls must have in common to share one load; asks its key for a hash no more."""
+
+    def __cinit__(self, store, era, key, Py_hash_t hash, /):
+        self.store = store
+        self.era = era
+        self.key = key
+        self.hash = hash
+
+    def __hash__(self):
+        return self.hash
+
+    def __eq__(self, other):
+        if type(other) is not Call:
+            return NotImplemented
+        if self.store is not (<Call> other).store or self.era is not (<Call> other).era:
+            return False
+        return self.key is (<Call> other).key or bool(self.key == (<Call> other).key)
 
 
 @cython.final
