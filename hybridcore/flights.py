@@ -7,7 +7,7 @@ that is not registered any more when it ends is handed to its callers but not ke
 from __future__ import annotations
 
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import RLock, get_ident
@@ -196,8 +196,10 @@ class leading:
         self._token = _leading.set(_leading.get() + self._flights)
 
     def __exit__(self, *error: object) -> None:
-        with suppress(ValueError):  # an abandoned task is ended by the collector, anywhere
+        try:
             _leading.reset(self._token)
+        except ValueError:  # an abandoned task is ended by the collector, anywhere
+            return
 
 
 def led_here(key: Any) -> int:

@@ -1,6 +1,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Calls:
     @classmethod
     def _native_own_call(cls) -> None: ...

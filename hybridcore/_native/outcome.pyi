@@ -2,6 +2,17 @@ from typing import Any, final
 
 from typing_extensions import Self
 
+from hybridcore._native.memory import MemoryStore
+
+@final
+class Call:
+    store: MemoryStore[Any, Any]
+    era: object
+    key: Any
+    def __new__(cls, store: MemoryStore[Any, Any], era: object, key: Any, hash: int, /) -> Self: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
 @final
 class Raised:
     error: Exception

@@ -38,7 +38,7 @@ def _is_locked_here() -> bool:
 
 def keep_while_locked(key: Any, value: Any, cause: object) -> None:
     """The ``on_evict`` of the caches: no destructor is to run under the lock."""
-    if _is_locked_here():
+    if _flights.lock(0)._is_owned():  # type: ignore[attr-defined]
         _leaving.append((key, value))
 
 
@@ -298,8 +298,10 @@ class Loads:
         call = load.key
         with _locked(call):
             if call.era is self._era and (not self._single_flight or _flights.holds(load)):
-                with suppress(ValueTooLargeError):
+                try:
                     call.store.put(call.key, value, ttl=ttl, size=size)
+                except ValueTooLargeError:
+                    return
 
 
 def _meanwhile(load: _Load) -> Any:

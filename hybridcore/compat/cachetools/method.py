@@ -78,8 +78,10 @@ class _Bound(Calls):
         functools.update_wrapper(self, method)
         self._descriptor = descriptor
         self._instance = instance
-        plain = options[1] is methodkey
-        self._native_open(MethodType(method, instance), *options, plain, instance)
+        cache, key, lock, condition = options
+        self._native_open(
+            MethodType(method, instance), cache, key, lock, condition, key is methodkey, instance
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._descriptor.__get__, (self._instance,)  # locks do not pickle, the class does
