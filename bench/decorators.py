@@ -65,6 +65,11 @@ def _cachetools(function: Any) -> Any:
     return cachetools.cached(cachetools.LRUCache(MAXSIZE))(function)
 
 
+def _our_cachetools(function: Any) -> Any:
+    cachetools = importlib.import_module("hybridcore.compat.cachetools")
+    return cachetools.cached(cachetools.LRUCache(MAXSIZE))(function)
+
+
 def _ours(name: str, **options: Any) -> Callable[[Any], Any]:
     def decorate(function: Any) -> Any:
         return getattr(importlib.import_module("hybridcore"), name)(MAXSIZE, **options)(function)
@@ -83,6 +88,7 @@ FUNCTIONS = [
     Peer("our cached, ttl", OURS, _ours("cached", ttl=3600)),
     Peer("cachebox", "cachebox", _cachebox),
     Peer("cachetools", "cachetools", _cachetools),
+    Peer("our cachetools", OURS, _our_cachetools),
 ]
 COROUTINES = [
     Peer("plain", None, lambda function: function),

@@ -27,6 +27,7 @@ LIBRARIES = [
         marks=pytest.mark.skipif(theirs is None, reason="cachetools is not installed"),
     ),
 ]
+LIBRARY = pytest.mark.parametrize("library", LIBRARIES)
 STORES: dict[str, Any] = {
     "hybridcore.Cache": lambda: hybridcore.Cache(2, weights=hybridcore.Weights.lru()),
     "Cache": lambda: ours.Cache(2),
@@ -229,3 +230,36 @@ def test_func(name: str) -> None:
         assert function.cache_info().maxsize == maxsize
         assert len(called) == (3 if maxsize == 0 else 2)
     assert decorator(answer).cache_parameters() == {"maxsize": 128, "typed": False}
+
+
+@LIBRARY
+@pytest.mark.parametrize("option", OPTIONS)
+def test_equal_arguments_are_one_call(library, option) -> None:
+    """A call is known by equal arguments of another type, too."""
+    function = library.cached(library.LRUCache(9), info=True, **OPTIONS[option]())(answer)
+    assert [function(1), function(1.0), function(True), function(2**70), function(2**70)] == [
+        1, 1, 1, 2**70, 2**70,
+    ]  # fmt: skip
+    assert function.cache_info()[:2] == (3, 2)
+    with pytest.raises(TypeError):
+        function([])
+    assert called == [1, 2**70]
+
+
+@LIBRARY
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_hit_asks_a_subclass(library, option) -> None:
+    """A hit goes through ``__getitem__`` where a subclass has one, and is a use of the entry."""
+    asked = []
+
+    class Asking(library.LRUCache):
+        def __getitem__(self, key):
+            asked.append(key)
+            return super().__getitem__(key)
+
+    function = library.cached(Asking(2), **OPTIONS[option]())(answer)
+    plain = library.cached(library.LRUCache(2), **OPTIONS[option]())(answer)
+    for call in (1, 2, 1, 3, 1):
+        assert function(call) == plain(call) == call
+    assert len(asked) >= 5
+    assert called == [1, 1, 2, 2, 3, 3]

@@ -250,3 +250,36 @@ def test_lru_cache_takes_the_arguments_of_functools() -> None:
     assert [(p.name, p.default, p.kind) for p in mine.values()] == [
         (p.name, p.default, p.kind) for p in theirs.values()
     ]
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        pytest.param(lambda: int("12345"), id="int"),
+        pytest.param(lambda: int("-1"), id="minus one, whose hash is that of minus two"),
+        pytest.param(lambda: int("1" + "0" * 40), id="int of many digits"),
+        pytest.param(lambda: "".join(["ke", "y"]), id="str"),
+        pytest.param(lambda: "".join(["k" * 40, "y" * 40]), id="long str"),
+        pytest.param(lambda: "".join(["schl", "\u00fc", "ssel"]), id="str with an umlaut"),
+        pytest.param(lambda: "".join(["\U0001f511", "key"]), id="str of four bytes a character"),
+        pytest.param(lambda: "", id="empty str"),
+        pytest.param(lambda: float("1.5"), id="float"),
+        pytest.param(lambda: ("a", (1, 2.0)), id="tuple"),
+    ],
+)
+def test_equal_arguments_are_one_call(same) -> None:
+    """A call is known by equal arguments, whatever their kind, and by no others."""
+
+    @lru_cache
+    def function(*args, **kwargs):
+        return args, kwargs
+
+    for _ in range(3):
+        assert function(same()) == ((same(),), {})
+        assert function(same(), same()) == ((same(), same()), {})
+        assert function(same(), b=same()) == ((same(),), {"b": same()})
+        assert function(b=same()) == ((), {"b": same()})
+        assert function("b", same()) == (("b", same()), {})
+    assert function.cache_info()[:2] == (10, 5)
+    assert function((same(), "other"))[0] != (same(),)
+    assert function.cache_info().misses == 6
