@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["hashkey", "methodkey", "typedkey", "typedmethodkey"]
 
 
-class _Keywords:
+class Keywords:
     """Stands between positional and keyword arguments; itself, so that it pickles by name."""
 
 
@@ -52,4 +52,4 @@ def typedmethodkey(self: object, /, *args: Any, **kwargs: Any) -> tuple[Any, ...
 def _flat(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     if not kwargs:
         return args
-    return (*args, _Keywords, *(part for item in sorted(kwargs.items()) for part in item))
+    return (*args, Keywords, *(part for item in sorted(kwargs.items()) for part in item))

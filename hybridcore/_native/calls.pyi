@@ -14,7 +14,7 @@ class Calls:
         key: Callable[..., Any],
         lock: Any,
         condition: Any,
-        plain: bool,
+        mark: object,
         instance: Any = None,
         /,
     ) -> None: ...

@@ -243,7 +243,11 @@ def test_equal_arguments_are_one_call(library, option) -> None:
     assert function.cache_info()[:2] == (3, 2)
     with pytest.raises(TypeError):
         function([])
-    assert called == [1, 2**70]
+    assert [function(a=5, b=6), function(b=6, a=5), function(5, b=6), function(a=5.0, b=6)] == (
+        [11] * 4
+    )
+    assert function.cache_info().hits == 5
+    assert called == [1, 2**70, 5, 5]
 
 
 @LIBRARY

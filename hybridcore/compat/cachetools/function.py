@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from hybridcore._native.calls import Calls
 from hybridcore.compat.cachetools.calls import Counted
-from hybridcore.keys import hashkey
+from hybridcore.keys import Keywords, hashkey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -74,7 +74,8 @@ class _Function(Calls):
         self, function: Callable[..., Any], cache: Any, key: Any, lock: Any, condition: Any
     ) -> None:
         functools.update_wrapper(self, function)
-        self._native_open(function, cache, key, lock, condition, key is hashkey)
+        mark = Keywords if key is hashkey else None
+        self._native_open(function, cache, key, lock, condition, mark)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from hybridcore._native.calls import Calls
 from hybridcore.compat.cachetools.calls import Counted
-from hybridcore.keys import methodkey
+from hybridcore.keys import Keywords, methodkey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -79,9 +79,8 @@ class _Bound(Calls):
         self._descriptor = descriptor
         self._instance = instance
         cache, key, lock, condition = options
-        self._native_open(
-            MethodType(method, instance), cache, key, lock, condition, key is methodkey, instance
-        )
+        mark = Keywords if key is methodkey else None
+        self._native_open(MethodType(method, instance), cache, key, lock, condition, mark, instance)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._descriptor.__get__, (self._instance,)  # locks do not pickle, the class does

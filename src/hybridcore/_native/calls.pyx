@@ -11,7 +11,9 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from hybridcore._native.bounded cimport plain_store
-from hybridcore._native.call cimport Py_INCREF, Py_XDECREF, hash_call, key_tuple, known_of_many
+from hybridcore._native.call cimport (
+    PyTuple_GET_ITEM, Py_INCREF, Py_XDECREF, hash_call, key_tuple, known_of_many, named_in,
+)
 from hybridcore._native.memory cimport MemoryStore
 from hybridcore._native.objects cimport likely, mix
 
@@ -26,6 +28,7 @@ cdef extern from "Python.h":
 
     unsigned long Py_TPFLAGS_HAVE_VECTORCALL
     void PyType_Modified(TypeSlots* kind) noexcept
+    int PyUnicode_Compare(PyObject* a, PyObject* b) noexcept
     PyObject* PyVectorcall_Call(PyObject* function, PyObject* args, PyObject* kwargs) except NULL
     Py_ssize_t PyVectorcall_NARGS(size_t nargsf) noexcept
     PyObject* PyObject_Vectorcall(
@@ -44,8 +47,9 @@ cdef struct Arguments:
 cdef class Calls:
     """The base of every wrapper.
 
-    Of a method, ``cache``, ``lock`` and ``condition`` are functions of the instance. ``plain``
-    tells that a key is the tuple of the positional arguments where there are no others.
+    Of a method, ``cache``, ``lock`` and ``condition`` are functions of the instance. With a
+    ``mark``, a key is the tuple of the positional arguments; then, if there are keywords, the
+    mark and each name with its value, sorted.
     """
 
     cdef vectorcallfunc entry
@@ -54,7 +58,8 @@ cdef class Calls:
     cdef object given_cache, given_lock, given_condition
     cdef object instance
     cdef bint bound
-    cdef bint plain
+    cdef object mark
+    cdef Py_hash_t mark_hash
     cdef int64_t hits, misses
     cdef set pending
     cdef dict __dict__
@@ -71,13 +76,14 @@ cdef class Calls:
         self.entry = <vectorcallfunc> <void*> enter_call
         self.pending = set()
 
-    def _native_open(self, function, cache, key, lock, condition, bint plain, instance=None, /):
+    def _native_open(self, function, cache, key, lock, condition, mark, instance=None, /):
         self.function = function
         self.key_function = key
         self.given_cache = cache
         self.given_lock = condition if lock is None else lock
         self.given_condition = condition
-        self.plain = plain
+        self.mark = mark
+        self.mark_hash = hash(mark)
         self.instance = instance
         self.bound = instance is not None
         if self.bound:
@@ -161,13 +167,14 @@ cdef object call_locked(Calls self, Arguments* call):
     """The first value stored is everyone's."""
     cdef PyObject* there
     cache, lock = of_instance(self, self.given_cache), of_instance(self, self.given_lock)
-    key = None if self.plain else key_of(self, call)
+    cdef bint plain = is_plain(self, call)
+    key = None if plain else key_of(self, call)
     with lock:
         there = known(self, call)
         if likely(there != NULL):
             self.hits += 1
             return taken(there)
-        if self.plain:
+        if plain:
             key = key_of(self, call)
         try:
             value = cache[key]
@@ -188,9 +195,10 @@ cdef object call_waiting(Calls self, Arguments* call):
     cdef PyObject* there
     cache, lock = of_instance(self, self.given_cache), of_instance(self, self.given_lock)
     condition = of_instance(self, self.given_condition)
-    key = None if self.plain else key_of(self, call)
+    cdef bint plain = is_plain(self, call)
+    key = None if plain else key_of(self, call)
     with lock:
-        if self.plain and self.pending:
+        if plain and self.pending:
             key = key_of(self, call)
         while self.pending and key in self.pending:
             condition.wait()
@@ -198,7 +206,7 @@ cdef object call_waiting(Calls self, Arguments* call):
         if likely(there != NULL):
             self.hits += 1
             return taken(there)
-        if self.plain:
+        if plain:
             key = key_of(self, call)
         try:
             value = cache[key]
@@ -226,7 +234,7 @@ cdef PyObject* known(Calls self, Arguments* call) except? NULL:
     """A new reference to the result; NULL where the cache is to be asked by its own methods."""
     cdef MemoryStore store
     cdef Py_ssize_t count = PyVectorcall_NARGS(call.nargsf)
-    if not self.plain or call.names != NULL:
+    if not is_plain(self, call):
         return NULL
     store = plain_store(
         self.given_cache(self.instance) if self.bound else self.given_cache
@@ -234,8 +242,22 @@ cdef PyObject* known(Calls self, Arguments* call) except? NULL:
     if store is None:
         return NULL
     return known_of_many(
-        store, call.items, count, NULL, NULL, mix(hash_call(call.items, count, NULL, 0))
+        store, call.items, count, call.names, <PyObject*> self.mark,
+        mix(hash_call(call.items, count, call.names, self.mark_hash)),
     )
+
+
+cdef inline bint is_plain(Calls self, Arguments* call) noexcept:
+    """Whether the key of the call has its arguments in the order they are in."""
+    cdef Py_ssize_t i
+    if self.mark is None:
+        return False
+    for i in range(named_in(call.names) - 1):
+        if PyUnicode_Compare(
+            PyTuple_GET_ITEM(call.names, i), PyTuple_GET_ITEM(call.names, i + 1)
+        ) >= 0:
+            return False
+    return True
 
 
 cdef inline object of_instance(Calls self, object given):
@@ -243,9 +265,9 @@ cdef inline object of_instance(Calls self, object given):
 
 
 cdef object key_of(Calls self, Arguments* call):
-    if self.plain and call.names == NULL:
+    if is_plain(self, call):
         return taken(key_tuple(
-            call.items, PyVectorcall_NARGS(call.nargsf), NULL, False, NULL
+            call.items, PyVectorcall_NARGS(call.nargsf), call.names, False, <PyObject*> self.mark
         ))
     return taken(PyObject_Vectorcall(
         <PyObject*> self.key_function, call.items, call.nargsf, call.names
