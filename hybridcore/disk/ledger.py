@@ -67,11 +67,9 @@ class Ledger:
         seal(record, self.version)
         place = place_of(key)
         before = self.txn.get(key, None, self.data)
-        if before is None:
-            self.marks.used(key)
-        else:
+        if before is not None:
             self._forget(place, before)
-            self.marks.rewritten(key)
+        self.marks.stored(key, self.version, before is not None)
         size = len(record)
         self.live_bytes += size
         self.txn.put(key, record, db=self.data)

@@ -36,6 +36,7 @@ cdef class Marks:
 
     cdef void c_expect(self, const char* key, Py_ssize_t size) noexcept
     cdef void c_used(self, const char* key, Py_ssize_t size) noexcept
+    cdef void c_stamp(self, uint64_t hash, uint32_t now) noexcept
     cdef Mark* c_find(self, uint64_t hash) noexcept
     cdef void _look_around(self, uint32_t since) noexcept nogil
     cdef void _learn(self) noexcept nogil
