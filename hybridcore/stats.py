@@ -56,7 +56,8 @@ class DiskStats:
     From ``entries`` on it is about the directory, whoever wrote. ``live_bytes`` are those of
     records, ``used_bytes`` those of the pages they take, ``allocated_bytes`` those of all pages
     that were ever used, ``file_bytes`` those of the file, ``map_bytes`` what it can grow to.
-    ``readers`` of ``max_readers`` slots are taken.
+    ``readers`` of ``max_readers`` slots are taken. ``compression`` is what the `Compression`
+    given counted.
     """
 
     hits: int
@@ -84,6 +85,7 @@ class DiskStats:
     map_bytes: int
     readers: int
     max_readers: int
+    compression: CompressionStats | None
 
     @property
     def free_bytes(self) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hybridcore._native.reader import Record
-    from hybridcore.codec import Codecs
+    from hybridcore.codec import Codecs, Compression
     from hybridcore.types import Validators
 
 _LARGEST_RECORD = 2**32 - 2**16
@@ -39,8 +39,15 @@ class Times(NamedTuple):
 class Packer:
     """Makes records that a directory of ``max_bytes`` can hold."""
 
-    def __init__(self, codecs: Codecs, max_bytes: int, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        codecs: Codecs,
+        compression: Compression | None,
+        max_bytes: int,
+        clock: Callable[[], int],
+    ) -> None:
         self._encode = codecs.encode
+        self._compression = compression
         self._max_bytes = max_bytes
         self._limit = min(max_bytes - _OVERHEAD, _LARGEST_RECORD)
         self._clock = clock
@@ -90,13 +97,16 @@ class Packer:
         self, form: bytes, value: Any, times: Times, meta: bytes, cost: float, importance: float
     ) -> Packed:
         code, payload = self._encode(value)
+        flags = 0
+        if self._compression is not None:
+            flags, payload = self._compression.compress(code, payload)
         size = sum(map(len, payload)) + len(form) + len(meta)
         if size > self._limit:
             raise ValueTooLargeError(
                 f"the entry takes {size} bytes on disk, more than the {self._limit} that "
                 f"max_bytes={self._max_bytes} allows one entry"
             )
-        record = pack(form, code, payload, meta, *times, cost, importance)
+        record = pack(form, code, payload, meta, *times, cost, importance, flags)
         return Packed(lmdb_key(form), record, cost, importance, times.expires_at)
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from hybridcore._native.reader import Record
-    from hybridcore.codec import Codecs
+    from hybridcore.codec import Codecs, Compression
     from hybridcore.types import Validators
 
 K = TypeVar("K", bound=Hashable)
@@ -75,6 +75,8 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         weights: fixed `Weights` for eviction. By default it learns what to make of recency and
             frequency, and the others weigh as in ``Weights(size=0.5)``.
         admission: what `offer` writes; None: everything.
+        compression: makes large values smaller on disk; None: what is written stays as it is. What
+            others wrote compressed is read in any case, where its library is installed.
         sweep: how often a thread deletes what has expired, once there are entries with a ttl;
             None: only when room is needed, or by `expire`.
         durability: what the entries survive. ``"process"``: the death of any process, ``kill
@@ -101,6 +103,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         clock: Callable[[], int] | None = None,
         weights: Weights | None = None,
         admission: Admission | None = None,
+        compression: Compression | None = None,
         sweep: Duration | None = "1m",
         durability: Durability = "process",
     ) -> None:
@@ -110,16 +113,16 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             raise ConfigurationError(
                 f"max_bytes is expected to be at least {_SMALLEST} bytes, got {self._max_bytes}"
             )
-        if codecs is None:
-            from hybridcore.codec import Codecs
+        from hybridcore.codec import Codecs, Decompressor
 
-            codecs = Codecs()
+        codecs = codecs or Codecs()
         self._clock = time.time_ns if clock is None else clock
+        self._compression = compression
         self._directory = Path(directory).absolute()
         map_size = (self._max_bytes + self._max_bytes // 4 + _MAP_SLACK) // 65536 * 65536
         self._environment = sharing.acquire(self._directory, map_size, durability)
         self._release = weakref.finalize(self, sharing.release, self._environment)
-        self._packer = Packer(codecs, self._max_bytes, self._clock)
+        self._packer = Packer(codecs, compression, self._max_bytes, self._clock)
         victims = Victims(
             self._environment.marks, weights or Weights(size=0.5), learned=weights is None
         )
@@ -134,6 +137,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             squeeze,
             self._environment.recover,
             self._clock,
+            (compression or Decompressor()).decompress,
             marks=self._environment.marks,
         )
 
@@ -470,6 +474,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             live_bytes=live,
             used_bytes=used,
             max_bytes=self._max_bytes,
+            compression=None if self._compression is None else self._compression.stats(),
             **env.space(),
         )
 

@@ -104,7 +104,7 @@ def test_a_key_that_returns_is_remembered(open_disk):
     fill(disk, [*often, *once])
     fill(disk, range(100))
     disk.evict(110)
-    assert kept(disk, often) > kept(disk, once) + 0.5
+    assert kept(disk, often) > kept(disk, once) + 0.3
 
 
 READER = """
