@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import compat, decorators, hit_ratio, ratios, table, tails
+from bench import compat, decorators, disk, hit_ratio, ratios, table, tails
 
 
 def main() -> None:
@@ -14,6 +14,7 @@ def main() -> None:
     for name, module, summary in (
         ("compat", compat, "compare our cachetools with cachetools"),
         ("decorators", decorators, "compare decorated functions in interleaved rounds"),
+        ("disk", disk, "compare caches on disk, and how several processes read one"),
         ("hit_ratio", hit_ratio, "replay traces through many policies"),
         ("ratios", ratios, "compare caches in interleaved rounds"),
         ("tails", tails, "compare the slowest calls, under threads too"),

@@ -177,6 +177,25 @@ def disk_operations(steps: int, megabytes: int) -> list[Operation]:
     ]
 
 
+def view_operation(steps: int) -> Operation:
+    """Arrays of 1 MiB, each looked at where it lies or, where there is no such thing, copied."""
+    stored = functools.cache(lambda: [KEYS["bytes"](i) for i in range(20)])
+    return Operation(
+        "view 1 MiB float32",
+        "view",
+        stored,
+        lambda rng, turn: rng.choices(stored(), k=steps),
+        _array(),
+        on_disk=True,
+    )
+
+
+def _array() -> Any:
+    import numpy as np
+
+    return np.arange(2**18, dtype=np.float32)
+
+
 def _disk_operations(name: str, value: bytes, entries: int, steps: int) -> Iterator[Operation]:
     stored = functools.cache(lambda: [KEYS["bytes"](i) for i in range(entries)])
 

@@ -130,7 +130,9 @@ def _sqlite(directory: Path) -> Any:
     connection = sqlite3.connect(directory / "cache.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("CREATE TABLE entry (k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS entry (k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID"
+    )
     return closing(connection)
 
 
@@ -152,9 +154,19 @@ DISK = [
         "lmdb",
         _lmdb,
         {
-            "get": "t = c.begin(); t.get(k); t.abort()",
-            "get_many": "t = c.begin(); dict(t.cursor().getmulti(ks)); t.abort()",
+            "get": "t = c.begin(); t.get(k); del t",
+            "get_many": "t = c.begin(); {k: t.get(k) for k in ks}; del t",
+            "view": "t = c.begin(buffers=True); t.get(k).cast('f'); del t",
             "set": "with c.begin(write=True) as t: t.put(k, v)",
+            "set_many": "with c.begin(write=True) as t: t.cursor().putmulti(items.items())",
+        },
+    ),
+    Peer(
+        "py-lmdb buffers",
+        "lmdb",
+        _lmdb,
+        {
+            "get": "t = c.begin(buffers=True); bytes(t.get(k, b'')); del t",
             "set_many": "with c.begin(write=True) as t: t.cursor().putmulti(items.items())",
         },
     ),
@@ -165,6 +177,7 @@ DISK = [
         {
             "get": "c.get(k)",
             "get_many": "c.get_many(ks)",
+            "view": "with c.view(k): pass",
             "set": "c.put(k, v)",
             "set_many": "c.put_many(items)",
         },
@@ -176,6 +189,7 @@ DISK = [
         {
             "get": "c.get(k)",
             "get_many": "{k: c.get(k) for k in ks}",
+            "view": "c.get(k)",
             "set": "c.set(k, v)",
             "set_many": "with c.transact():\n    for k, v in items.items(): c.set(k, v)",
         },

@@ -37,7 +37,8 @@ def print_result(
     }
     cells = [f"{median(base):.0f}"]
     cells += [cell(numbers[p.name]["ratio"]) if p.name in numbers else "" for p in peers[1:]]
-    others = [p.name for p in peers[1:] if p.name in measured and not p.name.startswith(OURS)]
+    own = (OURS, peers[0].name)  # a yardstick used in two ways is still one
+    others = [p.name for p in peers[1:] if p.name in measured and not p.name.startswith(own)]
     if OURS in measured and others:
         best = min(others, key=lambda name: median(measured[name]))
         ratio = spread(quotients(measured[OURS], measured[best]))
