@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import compat, decorators, disk, hit_ratio, ratios, table, tails
+from bench import compat, decorators, disk, disk_hits, hit_ratio, ratios, table, tails
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
         ("compat", compat, "compare our cachetools with cachetools"),
         ("decorators", decorators, "compare decorated functions in interleaved rounds"),
         ("disk", disk, "compare caches on disk, and how several processes read one"),
+        ("disk_hits", disk_hits, "replay traces through directories of one size"),
         ("hit_ratio", hit_ratio, "replay traces through many policies"),
         ("ratios", ratios, "compare caches in interleaved rounds"),
         ("tails", tails, "compare the slowest calls, under threads too"),

@@ -116,9 +116,7 @@ def replay(
     return shares_of(hit, sizes, costs), sum(held) / len(held)
 
 
-def lru(
-    keys: list[int], sizes: list[int], costs: list[float], capacity: float
-) -> dict[str, float]:
+def lru(keys: list[int], sizes: list[int], costs: list[float], capacity: float) -> dict[str, float]:
     """What exact LRU keeps in so many bytes of records."""
     header = 80  # about, with the key
     order: OrderedDict[int, int] = OrderedDict()
