@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcore._native import footprint_of
 from hybridcore.errors import (
+    BreakerOpenError,
+    BulkheadFullError,
     ClosedError,
     ConfigurationError,
     DecodeError,
@@ -39,12 +41,15 @@ from hybridcore.types import (
 )
 
 if TYPE_CHECKING:
+    from hybridcore.breaker import Breaker
+    from hybridcore.bulkhead import Bulkhead
     from hybridcore.codec import Codec, Codecs, Compression
     from hybridcore.config import EntryOptions, Memory
     from hybridcore.decorators import AsyncCached, Cached, cached, lru_cache
     from hybridcore.disk import Admission, Lmdb
     from hybridcore.hybrid import HybridCache
-    from hybridcore.origins import CallableOrigin, HttpOrigin, Origin
+    from hybridcore.origins import CallableOrigin, Guard, GuardedOrigin, HttpOrigin, Origin
+    from hybridcore.retry import Retry
 
 __version__ = "0.1.0"
 
@@ -52,16 +57,21 @@ _LAZY = {
     "Admission": "disk",
     "AsyncCached": "decorators",
     "Cached": "decorators",
+    "Breaker": "breaker",
+    "Bulkhead": "bulkhead",
     "CallableOrigin": "origins",
     "Codec": "codec",
     "Codecs": "codec",
     "Compression": "codec",
     "EntryOptions": "config",
+    "Guard": "origins",
+    "GuardedOrigin": "origins",
     "HttpOrigin": "origins",
     "HybridCache": "hybrid",
     "Lmdb": "disk",
     "Memory": "config",
     "Origin": "origins",
+    "Retry": "retry",
     "cached": "decorators",
     "lru_cache": "decorators",
 }
@@ -70,6 +80,10 @@ __all__ = [
     "Adaptive",
     "Admission",
     "AsyncCached",
+    "Breaker",
+    "BreakerOpenError",
+    "Bulkhead",
+    "BulkheadFullError",
     "Cache",
     "CacheInfo",
     "Cached",
@@ -84,6 +98,8 @@ __all__ = [
     "EncodeError",
     "EntryOptions",
     "EvictionCause",
+    "Guard",
+    "GuardedOrigin",
     "HttpOrigin",
     "HybridCache",
     "HybridCoreError",
@@ -101,6 +117,7 @@ __all__ = [
     "OriginUnavailableError",
     "PartialLoadError",
     "ReadOnlyOriginError",
+    "Retry",
     "Tier",
     "Tuning",
     "Validators",

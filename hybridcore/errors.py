@@ -11,6 +11,8 @@
      +-- DiskError (OSError)                the disk tier cannot work
      +-- OriginError                        the origin could not answer
           +-- OriginUnavailableError        refused, unreachable, 5xx, 429
+          |    +-- BreakerOpenError         it failed before and is left alone for now
+          |    +-- BulkheadFullError        it has as many calls as it may get
           +-- OriginTimeoutError (TimeoutError)
           +-- ReadOnlyOriginError           a write to an origin that takes none
           +-- PartialLoadError              get_many got some of the keys
@@ -75,6 +77,14 @@ class OriginUnavailableError(OriginError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class BreakerOpenError(OriginUnavailableError):
+    """The origin failed before and was not asked; ``retry_after`` tells for how long."""
+
+
+class BulkheadFullError(OriginUnavailableError):
+    """The origin has as many calls as it may get, and was not asked."""
 
 
 class OriginTimeoutError(OriginError, TimeoutError):

@@ -168,3 +168,40 @@ class CompressionStats:
     def skipped(self) -> int:
         """Payloads that no compressor was tried on."""
         return self.too_small + self.too_large + self.arrays + self.compressed_already
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStats:
+    """What a circuit breaker counted since it was made.
+
+    ``state`` and ``retry_after`` (seconds until a call is let through) are of now. ``failures``
+    are the calls that failed in any state, ``rejected`` those not let through, ``opened`` the times
+    it opened, ``late`` the calls that ended after they had been given up.
+    """
+
+    state: str
+    retry_after: float
+    failures: int
+    rejected: int
+    opened: int
+    late: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuardStats:
+    """What a guard counted since it was made.
+
+    ``running``, ``waiting`` and ``left_behind`` are of now: calls that have a place in the
+    bulkhead, that wait for one, and that run on though they were given up. ``waited`` and
+    ``refused`` tell how many had to wait and how many got no place; ``retries`` counts the tries
+    beyond the first, ``timeouts`` the loads that reached the hard timeout.
+    """
+
+    breaker: BreakerStats | None
+    running: int
+    waiting: int
+    waited: int
+    refused: int
+    retries: int
+    timeouts: int
+    left_behind: int

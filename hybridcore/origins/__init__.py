@@ -1,4 +1,4 @@
-"""Where values come from when no tier holds them: a function, or an HTTP service."""
+"""Where values come from when no tier holds them: a function, an HTTP service, guarded or not."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from hybridcore.origins.base import Origin
 from hybridcore.origins.callable import CallableOrigin
 
 if TYPE_CHECKING:
+    from hybridcore.origins.guarded import Guard, GuardedOrigin
     from hybridcore.origins.http import HttpOrigin, HttpStats
 
-__all__ = ["CallableOrigin", "HttpOrigin", "HttpStats", "Origin"]
+__all__ = ["CallableOrigin", "Guard", "GuardedOrigin", "HttpOrigin", "HttpStats", "Origin"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from hybridcore.origins import http
 
         return getattr(http, name)
+    if name in ("Guard", "GuardedOrigin"):
+        from hybridcore.origins import guarded
+
+        return getattr(guarded, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

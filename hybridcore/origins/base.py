@@ -121,6 +121,13 @@ class Origin(Generic[K, V]):
         answers = await asyncio.gather(*(ask(key, held) for key, held in wanted.items()))
         return dict(zip(wanted, answers, strict=True))
 
+    def carries(self, method: str) -> bool:
+        """Whether a method does nothing but call its twin, in a thread or on a loop."""
+        if method == "load_many" and not self._overrides("aload_many"):
+            return not (self._overrides("load_many") or self._overrides("load"))
+        twin = method[1:] if method.startswith("a") else f"a{method}"
+        return self._overrides(twin) and not self._overrides(method)
+
     def _overrides(self, method: str) -> bool:
         return getattr(type(self), method) is not getattr(Origin, method)
 

@@ -108,6 +108,13 @@ class CallableOrigin(Origin[K, V]):
     def writable(self) -> bool:
         return self._store is not None
 
+    def carries(self, method: str) -> bool:
+        if method == "aload_many" and self._load_many is None:
+            return False  # it asks for several keys at a time, whatever the function is
+        name = method.removeprefix("a")
+        function = getattr(self, f"_{name}") or self._load
+        return _is_async(function) is not method.startswith("a")
+
     def __repr__(self) -> str:
         return f"CallableOrigin({self.name})"
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Outcome = tuple[T | None, BaseException | None]
+"""What a function returned, or what it raised."""
+
 MOST_WORKERS = 64
 """Sync functions that run for asyncio at a time; those that wait for another load not counted."""
 
@@ -26,7 +29,7 @@ LINGER = 0.5
 # -- sync functions for asyncio ---------------------------------------------------------------
 
 
-class _Workers:
+class Workers:
     """Threads that end when there was nothing to do for a while.
 
     They are not asyncio's own, which may all be busy with blocking callers who wait for the very
@@ -40,7 +43,27 @@ class _Workers:
         self._idle = 0
         self._free = MOST_WORKERS
 
-    def do(self, work: Callable[[], None]) -> None:
+    def submit(self, function: Callable[..., T], *args: Any) -> Future[Outcome[T]]:
+        """Run a function in the context of the caller, unless the future is cancelled before.
+
+        What it raises comes as it is: asyncio's futures cannot carry a StopIteration, and turn the
+        CancelledError of another pool into their own.
+        """
+        future: Future[Outcome[T]] = Future()
+        context = copy_context()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result((context.run(function, *args), None))
+            except BaseException as error:
+                future.set_result((None, error))
+
+        self._do(work)
+        return future
+
+    def _do(self, work: Callable[[], None]) -> None:
         with self._changed:
             self._todo.append(work)
             self._changed.notify()
@@ -86,11 +109,11 @@ class _Workers:
 
 
 class _Here(local):
-    workers: _Workers | None = None
+    workers: Workers | None = None
 
 
 _here = _Here()
-_workers: dict[int, _Workers] = {}  # by process: threads do not survive a fork
+_workers: dict[int, Workers] = {}  # by process: threads do not survive a fork
 
 
 @contextmanager
@@ -104,27 +127,16 @@ def making_room() -> Iterator[None]:
 
 
 async def run_in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run a sync function in a worker thread, in the context of the caller.
-
-    What it raises comes as it is: asyncio's futures cannot carry a StopIteration, and turn the
-    CancelledError of another pool into their own.
-    """
+    """Run a sync function in a worker thread, in the context of the caller."""
     import asyncio
 
-    future: Future[tuple[T | None, BaseException | None]] = Future()
-    context = copy_context()
+    workers = _workers.get(os.getpid()) or _workers.setdefault(os.getpid(), Workers())
+    return unwrap(await asyncio.wrap_future(workers.submit(function, *args)))
 
-    def work() -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result((context.run(function, *args), None))
-        except BaseException as error:
-            future.set_result((None, error))
 
-    workers = _workers.get(os.getpid()) or _workers.setdefault(os.getpid(), _Workers())
-    workers.do(work)
-    result, error = await asyncio.wrap_future(future)
+def unwrap(outcome: Outcome[T]) -> T:
+    """Return what a function returned, or raise what it raised."""
+    result, error = outcome
     if error is not None:
         raise error
     return result  # type: ignore[return-value]  # a T, as there was no error
