@@ -214,11 +214,9 @@ class GuardedOrigin(Origin[K, V]):
         retry = self._retry_of(call)
         if retry is None:
             return await call.aask()
-        from asyncio import sleep
-
         from tenacity import AsyncRetrying
 
-        return await AsyncRetrying(**retry.options(call.may_wait, sleep))(call.aask)
+        return await AsyncRetrying(**retry.options(call.may_wait, _asleep))(call.aask)
 
     def _retry_of(self, call: _Call[Any]) -> Retry | None:
         retry = self.guard.retry
@@ -407,3 +405,9 @@ async def _awaited(call: _Call[Any]) -> _Passage:
 def _sleep(length: float) -> None:
     with making_room():
         time.sleep(length)
+
+
+async def _asleep(length: float) -> None:
+    from asyncio import sleep
+
+    await sleep(length)
