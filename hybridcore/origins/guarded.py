@@ -204,19 +204,27 @@ class GuardedOrigin(Origin[K, V]):
 
     def _tried(self, call: _Call[T]) -> T:
         retry = self._retry_of(call)
-        if retry is None:
+        try:
             return call.ask()
+        except Exception as error:
+            if retry is None or not retry.helps(error):
+                raise
+            call.first_failure = error
         from tenacity import Retrying
 
-        return Retrying(**retry.options(call.may_wait, _sleep))(call.ask)
+        return Retrying(**retry.options(call.may_wait, _sleep))(call.again)
 
     async def _atried(self, call: _Call[T]) -> T:
         retry = self._retry_of(call)
-        if retry is None:
+        try:
             return await call.aask()
+        except Exception as error:
+            if retry is None or not retry.helps(error):
+                raise
+            call.first_failure = error
         from tenacity import AsyncRetrying
 
-        return await AsyncRetrying(**retry.options(call.may_wait, _asleep))(call.aask)
+        return await AsyncRetrying(**retry.options(call.may_wait, _asleep))(call.aagain)
 
     def _retry_of(self, call: _Call[Any]) -> Retry | None:
         retry = self.guard.retry
@@ -231,6 +239,7 @@ class _Call(Generic[T]):
         self.guard = guarded.guard
         self.method = method
         self.args = args
+        self.first_failure: Exception | None = None
         self.is_load = method.startswith("load")
         self.is_limited = self.is_load and guarded._limit != math.inf
         self.deadline = time.monotonic() + guarded._limit if self.is_limited else math.inf
@@ -263,6 +272,21 @@ class _Call(Generic[T]):
             return await arun_within(left, guard._ended_late, guard._workers, function, *self.args)
         except TooLateError as error:
             raise self._too_late(error.begun) from None
+
+    def again(self) -> T:
+        """What tenacity calls: its first try is the one that failed before it was needed."""
+        self._raise_first_failure()
+        return self.ask()
+
+    async def aagain(self) -> T:
+        """Twin of `again`."""
+        self._raise_first_failure()
+        return await self.aask()
+
+    def _raise_first_failure(self) -> None:
+        error, self.first_failure = self.first_failure, None
+        if error is not None:
+            raise error
 
     def may_wait(self, wait: float) -> bool:
         circuit = self.guard.circuit
