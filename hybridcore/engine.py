@@ -82,8 +82,8 @@ class Engine:
         self.disk = disk
         self.origin = origin
         self.strategy = strategy
-        self.ttl: float | None = defaults.ttl  # type: ignore[assignment]  # seconds since __post_init__
-        self.stale: float = defaults.stale  # type: ignore[assignment]
+        self.ttl: float | None = defaults.ttl
+        self.stale: float = defaults.stale
         self.listener = listener
         self.closed = False
         self._counts: Counter[str] = Counter()

@@ -71,6 +71,7 @@ class HybridCache(Front[K, V]):
         listener: Listener | None = None,
     ) -> None:
         check_strategy(strategy)
+        defaults.check()
         source = _as_origin(origin)
         if strategy == "write_through" and (source is None or not source.writable):
             raise ConfigurationError(

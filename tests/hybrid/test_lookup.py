@@ -441,4 +441,4 @@ def test_configuration(make_store):
     with pytest.raises(hc.ConfigurationError, match="origin is expected"):
         hc.HybridCache(origin="https://")
     with pytest.raises(hc.ConfigurationError, match="stale"):
-        hc.EntryOptions(stale=5)
+        hc.HybridCache(defaults=hc.EntryOptions(stale=5))
