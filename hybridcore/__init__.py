@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hybridcore.config import EntryOptions, Memory
     from hybridcore.decorators import AsyncCached, Cached, cached, lru_cache
     from hybridcore.disk import Admission, Lmdb
+    from hybridcore.features import disable, disabled, enable, is_enabled
     from hybridcore.hybrid import HybridCache
     from hybridcore.origins import CallableOrigin, Guard, GuardedOrigin, HttpOrigin, Origin
     from hybridcore.retry import Retry
@@ -73,6 +74,10 @@ _LAZY = {
     "Origin": "origins",
     "Retry": "retry",
     "cached": "decorators",
+    "disable": "features",
+    "disabled": "features",
+    "enable": "features",
+    "is_enabled": "features",
     "lru_cache": "decorators",
 }
 
@@ -124,7 +129,11 @@ __all__ = [
     "ValueTooLargeError",
     "Weights",
     "cached",
+    "disable",
+    "disabled",
+    "enable",
     "footprint_of",
+    "is_enabled",
     "lru_cache",
 ]
 
