@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,9 +10,10 @@ from weakref import ref
 
 from hybridcore._native import Front, MemoryStore
 from hybridcore.aio import AsyncFace
-from hybridcore.config import EntryOptions, Memory, Strategy, check_strategy
+from hybridcore.config import EntryOptions, Memory, Rules, Strategy, check_strategy
 from hybridcore.engine import Engine, Steps, Wait
 from hybridcore.errors import ConfigurationError
+from hybridcore.features import Flags
 from hybridcore.flights import MISSING, Flight, WaitsForItselfError, leading
 from hybridcore.memory import Cache
 from hybridcore.origins import CallableOrigin, Origin
@@ -19,11 +21,14 @@ from hybridcore.origins.threads import making_room, on_background_loop
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from typing_extensions import Self
 
     from hybridcore.disk import Lmdb
+    from hybridcore.features import Feature
+    from hybridcore.patterns import Pattern
+    from hybridcore.settings import Settings
     from hybridcore.stats import CacheStats, DiskStats, OriginStats
     from hybridcore.types import Listener
 
@@ -54,6 +59,8 @@ class HybridCache(Front[K, V]):
         origin: an `Origin`, or any function ``load(key)``, sync or async. Closed with this cache.
         strategy: what misses and writes do to the origin, see `hybridcore.config.Strategy`.
         defaults: how long entries live unless the call says otherwise.
+        rules: by key pattern, what differs from the defaults.
+        features: by name, False for what this cache is to do without.
         listener: hears of every lookup that missed memory.
 
     Raises:
@@ -68,10 +75,13 @@ class HybridCache(Front[K, V]):
         *,
         strategy: Strategy = "read_through",
         defaults: EntryOptions = EntryOptions(),  # noqa: B008  # immutable
+        rules: Mapping[Pattern, EntryOptions] | None = None,
+        features: Mapping[Feature, bool] | None = None,
         listener: Listener | None = None,
     ) -> None:
         check_strategy(strategy)
-        defaults.check()
+        self.rules = Rules(defaults, rules)
+        self.features = Flags(features)
         source = _as_origin(origin)
         if strategy == "write_through" and (source is None or not source.writable):
             raise ConfigurationError(
@@ -101,6 +111,44 @@ class HybridCache(Front[K, V]):
         super().__init__(store)
         self._engine = Engine(ref(self), store, disk, source, strategy, defaults, listener)
         self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings | Mapping[str, Any] | str | os.PathLike[str],
+        origin: Origin[K, V] | Callable[[K], V | Awaitable[V]] | None = None,
+        *,
+        listener: Listener | None = None,
+    ) -> Self:
+        """Make a cache of `Settings`, of a mapping of sections, or of a TOML file.
+
+        Raises:
+            ConfigurationError: they make no sense, or not with this origin.
+            DiskError: the disk tier cannot be opened.
+        """
+        from hybridcore.settings import Settings
+
+        if isinstance(settings, (str, os.PathLike)):
+            settings = Settings.load(settings)
+        elif not isinstance(settings, Settings):
+            settings = Settings.of(settings)
+        guarded = settings.guarded(_as_origin(origin))
+        disk = None if settings.disk is None else settings.disk.open()
+        try:
+            return cls(
+                settings.memory,
+                disk,
+                guarded,
+                strategy=settings.strategy,
+                defaults=settings.defaults,
+                rules=settings.rules,
+                features=settings.features,
+                listener=listener,
+            )
+        except BaseException:
+            if disk is not None:
+                disk.close()
+            raise
 
     def _missed(self, key: K, default: Any) -> Any:
         engine = self._engine

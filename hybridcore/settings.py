@@ -31,8 +31,8 @@ from hybridcore.units import Duration, Size, seconds, size_in_bytes
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from hybridcore.breaker import Breaker
-    from hybridcore.bulkhead import Bulkhead
+    from hybridcore.breaker import Breaker  # type: ignore[import-untyped,unused-ignore]
+    from hybridcore.bulkhead import Bulkhead  # type: ignore[import-untyped,unused-ignore]
     from hybridcore.disk import Lmdb
     from hybridcore.disk.admission import Admission
     from hybridcore.disk.durability import Durability
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hybridcore.features import Feature
     from hybridcore.origins import Origin
     from hybridcore.patterns import Pattern
-    from hybridcore.retry import Retry
+    from hybridcore.retry import Retry  # type: ignore[import-untyped,unused-ignore]
 
 T = TypeVar("T")
 
@@ -110,8 +110,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in _names(Settings):
-            value = _convert(getattr(self, name), _hint(Settings, name), _Place(None, (name,)))
-            object.__setattr__(self, name, value)
+            value = getattr(self, name)
+            if value is not None:
+                value = _convert(value, _hint(Settings, name), _Place(None, (name,)))
+                object.__setattr__(self, name, value)
+        if None in (self.strategy, self.defaults, self.rules, self.features):
+            raise ConfigurationError("strategy, defaults, rules and features cannot be None")
         if self.memory is None and self.disk is None:
             raise ConfigurationError(
                 "a hybrid cache without memory and disk holds nothing: configure one of them"
@@ -178,9 +182,13 @@ class Settings:
                 f"{' and '.join(guards)} guard an origin, and there is none. Give origin=, or "
                 "leave them out."
             )
-        from hybridcore.origins.guarded import Guard, GuardedOrigin
+        from hybridcore.origins.guarded import (  # type: ignore[import-untyped,unused-ignore]
+            Guard,
+            GuardedOrigin,
+        )
 
-        return GuardedOrigin(origin, Guard(**guards, name=origin.name))
+        guarded: Origin[Any, Any] = GuardedOrigin(origin, Guard(**guards, name=origin.name))
+        return guarded
 
 
 class _Place(NamedTuple):
@@ -285,7 +293,8 @@ def _convert(value: Any, hint: Any, place: _Place) -> Any:
         return value
     kind: Any = kinds[0]
     if is_dataclass(kind):
-        return value if type(value) is kind else _section(kind, value, place)
+        section: Any = kind
+        return value if type(value) is section else _section(section, value, place)
     if get_origin(kind) is Literal:
         return _one_of(value, get_args(kind), place)
     if get_origin(kind) is Mapping:
