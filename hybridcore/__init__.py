@@ -26,11 +26,13 @@ from hybridcore.errors import (
     PartialLoadError,
     ReadOnlyOriginError,
     ValueTooLargeError,
+    VersionConflictError,
 )
 from hybridcore.eviction import Adaptive, Tuning, Weights
 from hybridcore.memory import Cache
 from hybridcore.types import (
     CacheInfo,
+    Entry,
     EvictionCause,
     Listener,
     Loaded,
@@ -101,6 +103,7 @@ __all__ = [
     "DecodeError",
     "DiskError",
     "EncodeError",
+    "Entry",
     "EntryOptions",
     "EvictionCause",
     "Guard",
@@ -127,6 +130,7 @@ __all__ = [
     "Tuning",
     "Validators",
     "ValueTooLargeError",
+    "VersionConflictError",
     "Weights",
     "cached",
     "disable",

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hybridcore.engine import Call, Effect, Engine, Steps, Wait
+from hybridcore.config import UNSET, EntryOptions, for_call
+from hybridcore.engine import Call, Effect, Engine, Spawn, Steps, Wait
 from hybridcore.flights import MISSING, leading
 from hybridcore.origins import CallableOrigin
-from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from typing_extensions import Self
+
+    from hybridcore.types import Entry
+    from hybridcore.units import Duration
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -34,8 +37,9 @@ class AsyncFace(Generic[K, V]):
     async def get(self, key: K, default: Any = None) -> Any:
         """Twin of `HybridCache.get`."""
         engine = self._engine
-        if engine.memory is not None and not engine.closed:
-            value = engine.memory.get(key, MISSING)
+        memory = engine.answering_memory()
+        if memory is not None:
+            value = memory.get(key, MISSING)
             if value is not MISSING:
                 return value
         return await self._carry_out(engine.read(key, default, engine.loading_origin()))
@@ -45,22 +49,53 @@ class AsyncFace(Generic[K, V]):
         return await self._carry_out(self._engine.read_many(keys))
 
     async def get_or_load(
-        self, key: K, loader: Callable[[K], V | Awaitable[V]], *, ttl: Duration | None = None
+        self,
+        key: K,
+        loader: Callable[[K], V | Awaitable[V]],
+        *,
+        ttl: Duration | None = UNSET,
+        options: EntryOptions | None = None,
     ) -> V:
         """Twin of `HybridCache.get_or_load`."""
         engine = self._engine
-        if engine.memory is not None and not engine.closed:
-            value = engine.memory.get(key, MISSING)
+        memory = engine.answering_memory()
+        if memory is not None:
+            value = memory.get(key, MISSING)
             if value is not MISSING:
                 return value  # type: ignore[no-any-return]
-        within = None if ttl is None else seconds(ttl)
-        steps = engine.read(key, MISSING, CallableOrigin(loader), within)
+        steps = engine.read(key, MISSING, CallableOrigin(loader), for_call(ttl, options))
         return engine.require(key, await self._carry_out(steps))  # type: ignore[no-any-return]
 
-    async def put(self, key: K, value: V, *, ttl: Duration | None = None) -> None:
+    async def put(
+        self,
+        key: K,
+        value: V,
+        *,
+        ttl: Duration | None = UNSET,
+        options: EntryOptions | None = None,
+        cost: float | None = None,
+        importance: float = 1.0,
+        if_version: int | None = None,
+    ) -> None:
         """Twin of `HybridCache.put`."""
-        within = None if ttl is None else seconds(ttl)
-        await self._carry_out(self._engine.write(key, value, within))
+        steps = self._engine.write(
+            key,
+            value,
+            for_call(ttl, options),
+            cost=cost,
+            importance=importance,
+            if_version=if_version,
+        )
+        await self._carry_out(steps)
+
+    async def entry(self, key: K) -> Entry[V] | None:
+        """Twin of `HybridCache.entry`."""
+        return self._engine.entry(key)
+
+    async def peek(self, key: K, default: Any = None) -> Any:
+        """Twin of `HybridCache.peek`."""
+        entry = self._engine.entry(key)
+        return default if entry is None or entry.stale else entry.value
 
     async def delete(self, key: K) -> bool:
         """Twin of `HybridCache.delete`."""
@@ -94,43 +129,64 @@ class AsyncFace(Generic[K, V]):
         """Run an operation of the engine; from its first call of the origin on, it outlives us."""
         try:
             effect = next(steps)
-            while isinstance(effect, Wait):
-                await _wait_for(effect)
+            while not isinstance(effect, Call):
+                if isinstance(effect, Wait):
+                    await _wait_for(effect)
+                else:
+                    self._spawn(effect)
                 effect = next(steps)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         except BaseException:
             steps.close()
             raise
-        task = asyncio.ensure_future(_carry_on(steps, effect))
+        return await asyncio.shield(self._keep(self._carry_on(steps, effect)))
+
+    def _spawn(self, spawn: Spawn) -> None:
+        """Carry out in a task what nobody waits for."""
+        for flight in spawn.flights:
+            flight.is_abandoned = asyncio.get_running_loop().is_closed
+        self._keep(self._carry_out(spawn.steps))
+
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
+        return task
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # its caller may have gone; then nobody else asks
 
-
-async def _carry_on(steps: Steps[T], effect: Effect) -> T:
-    try:
-        while True:
-            try:
-                outcome = await (_wait_for(effect) if isinstance(effect, Wait) else _call(effect))
-            except BaseException as error:
-                effect = steps.throw(error)
-            else:
-                effect = steps.send(outcome)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
-    finally:
-        steps.close()
+    async def _carry_on(self, steps: Steps[T], effect: Effect) -> T:
+        try:
+            while True:
+                outcome = None
+                try:
+                    if isinstance(effect, Wait):
+                        await _wait_for(effect)
+                    elif isinstance(effect, Spawn):
+                        self._spawn(effect)
+                    else:
+                        outcome = await _call(effect)
+                except BaseException as error:
+                    effect = steps.throw(error)
+                else:
+                    effect = steps.send(outcome)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        finally:
+            steps.close()
 
 
 async def _wait_for(wait: Wait) -> None:
     assert wait.flight.future is not None
-    await asyncio.wrap_future(wait.flight.future)
+    future = asyncio.wrap_future(wait.flight.future)
+    if wait.patience is None:
+        await future
+    else:
+        await asyncio.wait({future}, timeout=wait.patience)
 
 
 async def _call(call: Call) -> Any:

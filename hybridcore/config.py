@@ -32,7 +32,7 @@ def check_strategy(strategy: str) -> None:
         )
 
 
-_UNSET: Any = object()
+UNSET: Any = object()
 
 DEFAULTS: dict[str, float | None] = {
     "ttl": None,
@@ -103,14 +103,14 @@ class EntryOptions:
     def __init__(
         self,
         *,
-        ttl: Duration | None = _UNSET,
-        stale: Duration = _UNSET,
-        refresh_ahead: float | None = _UNSET,
-        soft_timeout: Duration | None = _UNSET,
-        hard_timeout: Duration | None = _UNSET,
-        throttle: Duration = _UNSET,
-        negative_ttl: Duration | None = _UNSET,
-        jitter: float = _UNSET,
+        ttl: Duration | None = UNSET,
+        stale: Duration = UNSET,
+        refresh_ahead: float | None = UNSET,
+        soft_timeout: Duration | None = UNSET,
+        hard_timeout: Duration | None = UNSET,
+        throttle: Duration = UNSET,
+        negative_ttl: Duration | None = UNSET,
+        jitter: float = UNSET,
     ) -> None:
         options = {
             "ttl": ttl,
@@ -123,7 +123,7 @@ class EntryOptions:
             "jitter": jitter,
         }
         given = {
-            name: _checked(name, value) for name, value in options.items() if value is not _UNSET
+            name: _checked(name, value) for name, value in options.items() if value is not UNSET
         }
         self._fill(given)
         self._refuse(lambda pair: {pair.option, pair.other} <= self.given)
@@ -311,3 +311,17 @@ class Rules:
     def __iter__(self) -> Iterator[tuple[Pattern, EntryOptions]]:
         """The patterns and what their keys have, the cache's own options included."""
         return iter(self._table or ())
+
+
+def for_call(
+    ttl: Duration | None = UNSET, options: EntryOptions | None = None
+) -> EntryOptions | None:
+    """The options that a call gives, None when it gives none."""
+    if ttl is UNSET:
+        return options
+    given = EntryOptions(ttl=ttl)
+    return given if options is None else options.merged(given)
+
+
+DEFAULT = EntryOptions()
+"""The options of entries that nobody gave any."""

@@ -18,22 +18,26 @@ from weakref import WeakSet
 
 from hybridcore.errors import (
     ClosedError,
-    DiskError,
-    EncodeError,
     NotFoundError,
     OriginError,
     PartialLoadError,
-    ValueTooLargeError,
+    VersionConflictError,
 )
-from hybridcore.flights import MISSING, Copy, Flight, Flights, WaitsForItselfError, led_here
-from hybridcore.types import Answer, Listener, Loaded, NotFound, NotModified, Tier, Validators
+from hybridcore.flights import MISSING, Flight, Flights, WaitsForItselfError, led_here
+from hybridcore.lately import Costs, Lately
+from hybridcore.recovery import RecoveringDisk, TierHealth
+from hybridcore.tiers import Copy, State, Tiers
+from hybridcore.types import Answer, Entry, Listener, Loaded, NotFound, NotModified, Tier
 
 if TYPE_CHECKING:
     from hybridcore._native import Front, MemoryStore
-    from hybridcore.config import EntryOptions, Strategy
+    from hybridcore.config import EntryOptions, Rules, Strategy
     from hybridcore.disk import Lmdb
+    from hybridcore.features import Feature, Flags
+    from hybridcore.origins import Guard
     from hybridcore.origins.base import Origin
     from hybridcore.stats import OriginStats
+    from hybridcore.types import Validators
 
 T = TypeVar("T")
 
@@ -52,19 +56,28 @@ class Call(NamedTuple):
 class Wait(NamedTuple):
     """Effect: wait until ``flight.future`` is done; what became of it is on the flight.
 
-    Who blocks must not do so where the flight runs: it throws `WaitsForItselfError` instead.
+    With ``patience`` no longer than so many seconds. Who blocks must not do so where the flight
+    runs: it throws `WaitsForItselfError` instead.
     """
 
     flight: Flight
+    patience: float | None = None
 
 
-Effect = Call | Wait
+class Spawn(NamedTuple):
+    """Effect: have another operation carried out in the background."""
+
+    steps: Generator[Any, Any, Any]
+    flights: tuple[Flight, ...]
+
+
+Effect = Call | Wait | Spawn
 Steps = Generator[Effect, Any, T]
 """An operation under way: yields effects, is sent their outcomes, returns a T."""
 
 
 class Engine:
-    """The tiers and the rules between them; `Flights` has the loads that run."""
+    """The rules between the tiers and the origin; `Flights` has the loads that run."""
 
     def __init__(
         self,
@@ -73,19 +86,27 @@ class Engine:
         disk: Lmdb[Any, Any] | None,
         origin: Origin[Any, Any] | None,
         strategy: Strategy,
-        defaults: EntryOptions,
+        rules: Rules,
+        features: Flags,
+        guard: Guard | None,
         listener: Listener | None,
     ) -> None:
         self._front = front
         self.memory = memory
-        self._memory_ttl = memory.options()[2] if memory is not None else None  # bounds all others
         self.disk = disk
+        self.tiers = Tiers(memory, None if disk is None else RecoveringDisk(disk))
         self.origin = origin
         self.strategy = strategy
-        self.ttl: float | None = defaults.ttl
-        self.stale: float = defaults.stale
+        self.rules = rules
+        self.features = features
+        self.guard = guard
         self.listener = listener
         self.closed = False
+        timer = None if memory is None else memory.options()[3]
+        self._missing = Lately(timer)
+        self._failed = Lately(timer)
+        self._costs = Costs()
+        self._versions = 0
         self._counts: Counter[str] = Counter()
         self.start_afresh()
         _reset_after_forks(self)
@@ -98,32 +119,48 @@ class Engine:
     # -- reads ----------------------------------------------------------------------------------
 
     def read(
-        self, key: Any, default: Any, origin: Origin[Any, Any] | None, ttl: float | None = None
+        self,
+        key: Any,
+        default: Any,
+        origin: Origin[Any, Any] | None,
+        call: EntryOptions | None = None,
     ) -> Steps[Any]:
         """Answer a key that was not in memory: from disk, from ``origin``, or with ``default``."""
         self._require_open()
+        options = self.rules.of(key, call)
+        if self._is_known_missing(key, origin):
+            return default
         started = perf_counter()
-        flight = Flight(key, origin)
+        flight = Flight(key, origin, options)
         try:
             while (other := self._flights.join(flight)) is not None:
-                if (yield from self._follow(flight, other, ttl)):
+                if other.in_background and other.copy is not None:
+                    self._serve(flight, other.copy)
+                    break
+                if (yield from self._follow(flight, other)):
                     break
             else:
-                yield from self._lead(flight, ttl)
+                yield from self._lead(flight)
         finally:
             self._part(flight, started)
         if flight.error is not None:
             raise flight.error
         return default if flight.value is MISSING else flight.value
 
-    def read_many(self, keys: Iterable[Any]) -> Steps[dict[Any, Any]]:
+    def read_many(self, keys: Iterable[Any], call: EntryOptions | None = None) -> Steps[Any]:
         """Answer several keys, one batch per tier; only the missing ones go down."""
         self._require_open()
         wanted = list(dict.fromkeys(keys))
-        found = self.memory.get_many(wanted) if self.memory is not None else {}
+        found = {}
+        if self.memory is not None and self._is_on("memory"):
+            found = self.memory.get_many(wanted)
         started = perf_counter()
         origin = self.loading_origin()
-        flights = [Flight(key, origin) for key in wanted if key not in found]
+        flights = [
+            Flight(key, origin, self.rules.of(key, call))
+            for key in wanted
+            if key not in found and not self._is_known_missing(key, origin)
+        ]
         try:
             rest = flights
             while rest:
@@ -133,7 +170,9 @@ class Engine:
                 for flight, other in others:
                     if other is None:
                         continue
-                    if not (yield from self._follow(flight, other, None)):
+                    if other.in_background and other.copy is not None:
+                        self._serve(flight, other.copy)
+                    elif not (yield from self._follow(flight, other)):
                         rest.append(flight)
         finally:
             for flight in flights:
@@ -147,16 +186,53 @@ class Engine:
     def contains(self, key: Any) -> bool:
         """Whether a tier holds a fresh entry; the origin is not asked."""
         self._require_open()
-        if self.memory is not None and key in self.memory:
+        if self.memory is not None and self._is_on("memory") and key in self.memory:
             return True
-        try:
-            return self.disk is not None and key in self.disk
-        except DiskError as error:
-            self._disk_failed(error)
-            return False
+        disk = self.tiers.disk
+        if disk is not None and self._is_on("disk") and disk.contains(key):
+            return True
+        copy = self.tiers.in_memory(key)
+        return copy is not None and copy.state is not State.STALE
 
-    def _follow(self, flight: Flight, other: Flight, ttl: float | None) -> Steps[bool]:
+    def entry(self, key: Any) -> Entry[Any] | None:
+        """What the highest tier that has the key holds, also if it is stale; counts nothing."""
+        self._require_open()
+        options = self.rules.of(key)
+        copy = self.tiers.in_memory(key)
+        below = None
+        if copy is None or self.disk is not None:
+            below = self.tiers.on_disk([key], lambda _: options).get(key)
+        if copy is None:
+            copy = below
+        elif below is None and self.disk is None and not copy.version:
+            with self._flights.lock(key):
+                self._versions += 1
+                copy = copy._replace(version=self._versions)
+                self.tiers.stamp(key, copy, self._versions, options)
+        if copy is None:
+            return None
+        known = below or copy
+        age = None
+        if copy.whole is not None and copy.left is not None:
+            age = copy.whole - copy.left
+        validators = copy.validators
+        return Entry(
+            value=copy.value,
+            tier=copy.tier,
+            age=age,
+            ttl_left=copy.left,
+            stale=copy.state is State.STALE,
+            etag=None if validators is None else validators.etag,
+            tags=() if known.tag is None else (known.tag,),
+            cost=known.cost,
+            version=known.version,
+        )
+
+    def _follow(self, flight: Flight, other: Flight) -> Steps[bool]:
         """End the flight as the other one ends; False when it has to be tried again."""
+        if not self._is_on("single_flight"):
+            yield from self._lead(flight)
+            return True
         try:
             with self._flights.waiting(other):
                 yield Wait(other)
@@ -165,8 +241,10 @@ class Engine:
                 raise RecursionError(
                     f"the loader of {flight.key!r} asks the cache for {flight.key!r} over and over"
                 ) from None
-            yield from self._lead(flight, ttl)  # for itself alone: not registered, so not kept
+            yield from self._lead(flight)  # for itself alone: not registered, so not kept
             return True
+        if other.successor is not None:
+            other = other.successor
         if other.lost or (other.value is MISSING and self._asks_elsewhere(flight, other)):
             return False
         self._flights.end(flight, other.value, other.tier, other.error)
@@ -179,98 +257,203 @@ class Engine:
             or (flight.origin is self.origin) is not (other.origin is self.origin)
         )
 
-    def _lead(self, flight: Flight, ttl: float | None) -> Steps[None]:
+    def _lead(self, flight: Flight) -> Steps[None]:
         self._look_up([flight])
         if flight.ended:
             return
-        if flight.origin is None:
-            self._flights.end(flight)
+        if not self._may_ask(flight):
             return
-        answer: Answer[Any] | Exception
-        try:
-            answer = yield Call(flight.origin, "load", (flight.key, _held(flight)), (flight,))
-        except Exception as error:
-            answer = error
-        self._settle(flight, answer, self.ttl if ttl is None else ttl)
+        if flight.copy is not None and flight.copy.state is State.DUE:
+            yield self._in_background([flight])
+            self._serve(flight, flight.copy)
+        elif flight.copy is not None and flight.options.soft_timeout is not None:
+            yield self._in_background([flight])
+            yield from self._wait_a_while(flight, flight.copy, flight.options.soft_timeout)
+        else:
+            yield from self._ask(flight)
 
     def _lead_many(self, flights: list[Flight]) -> Steps[None]:
         self._look_up(flights)
-        flights = [flight for flight in flights if not flight.ended]
-        if not flights:
-            return
-        origin = flights[0].origin
-        if origin is None:
-            for flight in flights:
+        flights = [flight for flight in flights if not flight.ended and self._may_ask(flight)]
+        due = [f for f in flights if f.copy is not None and f.copy.state is State.DUE]
+        hasty = [
+            flight
+            for flight in flights
+            if flight.copy is not None
+            and flight.copy.state is State.STALE
+            and flight.options.soft_timeout is not None
+        ]
+        if due or hasty:
+            yield self._in_background(due + hasty)
+        for flight in due:
+            assert flight.copy is not None
+            self._serve(flight, flight.copy)
+        started = perf_counter()
+        rest = [flight for flight in flights if flight.successor is None]
+        if rest:
+            yield from self._ask_many(rest)
+        for flight in hasty:
+            assert flight.copy is not None
+            assert flight.options.soft_timeout is not None
+            left = max(0.0, flight.options.soft_timeout - (perf_counter() - started))
+            yield from self._wait_a_while(flight, flight.copy, left)
+
+    def _may_ask(self, flight: Flight) -> bool:
+        """Whether the origin is to be asked; ends the flight if it is not."""
+        copy = flight.copy
+        if copy is not None and (
+            flight.key in self._failed
+            or (copy.state is State.DUE and not self._is_on("refresh_ahead"))
+        ):
+            if copy.state is State.STALE:
+                self._count("throttled")
+            self._serve(flight, copy)
+        elif flight.origin is None or not self._is_on("origin"):
+            if copy is not None and copy.state is State.DUE:
+                self._serve(flight, copy)
+            else:
                 self._flights.end(flight)
-            return
+        return not flight.ended
+
+    def _in_background(self, flights: list[Flight]) -> Spawn:
+        """The loads of these flights, to go on whoever leaves."""
+        others = [self._flights.hand_over(flight) for flight in flights]
+        return Spawn(self._load_in_background(others), tuple(others))
+
+    def _load_in_background(self, flights: list[Flight]) -> Steps[None]:
+        try:
+            self._count("refreshes", sum(_is_due(flight) for flight in flights))
+            if len(flights) == 1:
+                yield from self._ask(flights[0])
+            else:
+                yield from self._ask_many(flights)
+        finally:
+            for flight in flights:
+                if not flight.ended:
+                    self._flights.end_lost(flight)
+
+    def _wait_a_while(self, flight: Flight, copy: Copy, patience: float) -> Steps[None]:
+        """Wait for the load in the background, but serve the copy when it takes too long."""
+        other = flight.successor
+        assert other is not None
+        yield Wait(other, patience)
+        if other.ended and not other.lost:
+            self._flights.end(flight, other.value, other.tier, other.error)
+        else:
+            self._count("soft_timeouts")
+            self._serve(flight, copy)
+
+    def _serve(self, flight: Flight, copy: Copy) -> None:
+        """End a flight with a copy."""
+        if copy.state is State.STALE:
+            if not self._is_on("stale"):
+                self._flights.end(flight)
+                return
+            self._count("stale_served")
+        self._flights.end(flight, copy.value, copy.tier)
+
+    def _ask(self, flight: Flight) -> Steps[None]:
+        answer: Answer[Any] | Exception
+        origin = self._guarded(flight)
+        started = perf_counter()
+        try:
+            answer = yield Call(origin, "load", (flight.key, _held(flight)), (flight,))
+        except Exception as error:
+            answer = error
+        self._settle(flight, answer, perf_counter() - started)
+
+    def _ask_many(self, flights: list[Flight]) -> Steps[None]:
+        origin = self._guarded(flights[0])
         wanted = {flight.key: _held(flight) for flight in flights}
+        started = perf_counter()
         try:
             answers = yield Call(origin, "load_many", (wanted,), tuple(flights))
             answers = {key: answers.get(key, NotFound()) for key in wanted}
         except Exception as error:
             answers = dict.fromkeys(wanted, error)
+        each = (perf_counter() - started) / len(flights)
         for flight in flights:
-            self._settle(flight, answers[flight.key], self.ttl)
+            self._settle(flight, answers[flight.key], each)
+
+    def _guarded(self, flight: Flight) -> Origin[Any, Any]:
+        """The flight's origin behind the guard, if there is one or the load has a time limit."""
+        origin = flight.origin
+        assert origin is not None
+        limit = flight.options.hard_timeout
+        if self.guard is not None and origin is self.origin:
+            return self.guard.around(origin, limit)
+        if limit is None:
+            return origin
+        from hybridcore.origins import Guard
+
+        if self._unguarded is None:
+            self._unguarded = Guard(name=origin.name)
+        return self._unguarded.around(origin, limit)
+
+    _unguarded: Guard | None = None
 
     def _look_up(self, flights: list[Flight]) -> None:
-        """End the flights that the tiers can answer, and note the stale copies of the others."""
-        if self.memory is not None:
+        """End the flights that the tiers can answer, and note the copies of the others."""
+        if self._is_on("memory"):
             for flight in flights:
-                held = self.memory.held(flight.key)
-                if held is None:
-                    continue
-                value, left, note = held
-                if left is None or left > 0:  # it landed between the miss and the flight
-                    self._flights.end(flight, value, Tier.MEMORY)
+                copy = self.tiers.in_memory(flight.key)
+                if copy is not None and copy.state is State.FRESH:
+                    # it landed between the miss and the flight
+                    self._flights.end(flight, copy.value, copy.tier)
                 else:
-                    flight.copy = Copy(value, note, Tier.MEMORY)
-        if self.disk is None:
+                    flight.copy = copy
+        below = {
+            flight.key: flight
+            for flight in flights
+            if not flight.ended and (flight.copy is None or flight.copy.state is State.STALE)
+        }
+        if not below or not self._is_on("disk"):
             return
-        below = {flight.key: flight for flight in flights if not flight.ended}
-        if not below:
-            return
-        try:
-            records = self.disk.fetch_many(below)
-        except DiskError as error:
-            self._disk_failed(error)
-            return
-        for key, record in records.items():
+        copies = self.tiers.on_disk(below, lambda key: below[key].options)
+        for key, copy in copies.items():
             flight = below[key]
-            if not record.fresh:
-                flight.copy = Copy(record.value, record.validators, Tier.DISK)
+            if copy.state is State.STALE:
+                flight.copy = copy  # it is as new as that of memory, or newer
                 continue
             with self._flights.lock(key):
                 if self._flights.holds(flight):
-                    self._hold(key, record.value, record.ttl_left, record.validators)
-                self._flights.end(flight, record.value, Tier.DISK)
+                    self.tiers.promote(key, copy, flight.options)
+                    self._count("promoted")
+                if copy.state is State.FRESH:
+                    self._flights.end(flight, copy.value, copy.tier)
+                else:
+                    flight.copy = copy
 
-    def _settle(self, flight: Flight, answer: Answer[Any] | Exception, ttl: float | None) -> None:
-        """End a flight with what the origin answered, or with the stale copy if it failed."""
+    def _settle(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> None:
+        """End a flight with what the origin answered, or with its copy if it failed."""
         try:
-            value = self._accept(flight, answer, ttl)
+            value = self._accept(flight, answer, took)
         except Exception as error:
             self._count("errors")
-            if flight.copy is None:
+            if flight.copy is None or not (flight.copy.state is State.DUE or self._is_on("stale")):
                 self._flights.end(flight, error=error)
-            else:
-                self._count("stale_served")
-                self._flights.end(flight, flight.copy.value, flight.copy.tier)
+                return
+            self._failed.note(flight.key, flight.options.throttle)
+            self._serve(flight, flight.copy)
         else:
             self._flights.end(flight, value, None if value is MISSING else Tier.ORIGIN)
 
-    def _accept(self, flight: Flight, answer: Answer[Any] | Exception, ttl: float | None) -> Any:
+    def _accept(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> Any:
         """Keep what the origin answered, unless a write came between, and return the value."""
         if isinstance(answer, Exception) and not isinstance(answer, NotFoundError):
             raise answer
         self._count("loads")
+        key, options = flight.key, flight.options
+        self._failed.forget(key)
         value: Any = MISSING
         validators: Validators | None = None
+        ttl = options.ttl
         if isinstance(answer, Loaded):
             value, validators = answer.value, answer.validators
         elif isinstance(answer, NotModified):
             if flight.copy is None:
                 raise OriginError(
-                    f"the origin answered 'not modified' for {flight.key!r}, but no copy is held"
+                    f"the origin answered 'not modified' for {key!r}, but no copy is held"
                 )
             self._count("not_modified")
             value, validators = flight.copy.value, flight.copy.validators
@@ -283,25 +466,34 @@ class Engine:
             )
         if isinstance(answer, (Loaded, NotModified)) and answer.ttl is not None:
             ttl = answer.ttl
+        cost = self._costs.of(self.rules.of(key), took)
         try:
-            with self._flights.lock(flight.key):
+            with self._flights.lock(key):
                 if not self._flights.holds(flight):
                     pass
                 elif value is MISSING:
-                    self._forget(flight.key)
+                    self.tiers.forget(key)
+                    if self._is_on("negative"):
+                        self._missing.note(key, options.negative_ttl)
                 else:
-                    self._keep(flight.key, value, ttl, validators, loaded=True)
-        except DiskError as error:
-            self._disk_failed(error)
+                    self._missing.forget(key)
+                    self.tiers.keep(key, value, ttl, validators, options, cost=cost, loaded=True)
         except ClosedError:
             pass  # closed while it loaded: handed out, not kept
         return value
+
+    def _is_known_missing(self, key: Any, origin: Origin[Any, Any] | None) -> bool:
+        """Whether the origin said lately that it has no such key."""
+        if key in self._missing and origin is self.origin and self._is_on("negative"):
+            self._count("negative_hits")
+            return True
+        return False
 
     def _part(self, flight: Flight, started: float) -> None:
         """Leave a flight behind: nobody may wait for it any more, and the listener is told."""
         if not flight.ended:
             self._flights.end_lost(flight)
-        if self.listener is not None:
+        if self.listener is not None and self._is_on("events"):
             try:
                 self.listener.looked_up(flight.key, flight.tier, perf_counter() - started)
             except Exception:
@@ -309,30 +501,50 @@ class Engine:
 
     # -- writes ---------------------------------------------------------------------------------
 
-    def write(self, key: Any, value: Any, ttl: float | None) -> Steps[None]:
+    def write(
+        self,
+        key: Any,
+        value: Any,
+        call: EntryOptions | None = None,
+        *,
+        cost: float | None = None,
+        importance: float = 1.0,
+        if_version: int | None = None,
+    ) -> Steps[None]:
         """Store a value; under write_through the origin comes first."""
         self._require_open()
-        ttl = self.ttl if ttl is None else ttl
+        options = self.rules.of(key, call)
         origin = self._written_origin()
+        if cost is None:
+            cost = self._costs.of(self.rules.of(key))
         if origin is None:
             with self._flights.lock(key):
+                self._check_version(key, if_version)
                 self._flights.supersede(key)
-                if self.disk is None:
-                    self._put_in_memory(key, value, ttl, None)
-                else:
-                    self.disk.put(key, value, ttl=ttl, stale=self.stale)
-                    self._hold(key, value, ttl, None)
+                self._missing.forget(key)
+                self.tiers.put(
+                    key,
+                    value,
+                    options.ttl,
+                    options,
+                    cost,
+                    importance,
+                    None if self.disk is None else if_version,
+                )
             return
         self._check_key(key)
         with self._flights.writing(key) as writers:
-            validators = yield Call(origin, "store", (key, value))
+            with self._flights.lock(key):
+                self._check_version(key, if_version)
+            validators = yield Call(self._guarded_writes(origin), "store", (key, value))
             self._count("stores")
             with self._flights.lock(key):
                 self._flights.supersede(key)
+                self._missing.forget(key)
                 if writers.overlapped:
-                    self._forget(key)
+                    self.tiers.forget(key)
                 else:
-                    self._keep(key, value, ttl, validators)
+                    self.tiers.keep(key, value, options.ttl, validators, options, cost=cost)
 
     def remove(self, key: Any) -> Steps[bool]:
         """Delete a key from the tiers; under write_through the origin comes first."""
@@ -342,9 +554,20 @@ class Engine:
             return self._drop(key)
         self._check_key(key)
         with self._flights.writing(key):
-            yield Call(origin, "delete", (key,))
+            yield Call(self._guarded_writes(origin), "delete", (key,))
             self._count("deletes")
             return self._drop(key)
+
+    def _guarded_writes(self, origin: Origin[Any, Any]) -> Origin[Any, Any]:
+        return origin if self.guard is None else self.guard.around(origin)
+
+    def _check_version(self, key: Any, expected: int | None) -> None:
+        if expected is None:
+            return
+        entry = self.entry(key)
+        found = 0 if entry is None else entry.version
+        if found != expected:
+            raise VersionConflictError(key, expected, found)
 
     def _check_key(self, key: Any) -> None:
         """Raise KeyEncodingError before the origin is written, not after."""
@@ -356,73 +579,17 @@ class Engine:
     def _drop(self, key: Any) -> bool:
         with self._flights.lock(key):
             self._flights.supersede(key)
-            return self._forget(key)
+            self._missing.forget(key)
+            return self.tiers.forget(key)
 
     def clear(self) -> None:
         """Empty the tiers; loads in flight are handed out but not kept."""
         self._require_open()
         with self._flights.all_locks():
             self._flights.supersede_all()
-            if self.memory is not None:
-                self.memory.clear()
-            if self.disk is not None:
-                self.disk.clear()
-
-    # -- tiers ----------------------------------------------------------------------------------
-
-    def _keep(
-        self,
-        key: Any,
-        value: Any,
-        ttl: float | None,
-        validators: Validators | None,
-        *,
-        loaded: bool = False,
-    ) -> None:
-        """Put what the origin has into the tiers; one that cannot take it keeps nothing older.
-
-        What was loaded is only offered to the disk, which writes what seems worth it.
-
-        Raises:
-            DiskError: something older may still be on disk.
-        """
-        try:
-            if self.disk is not None:
-                store = self.disk.offer if loaded else self.disk.put
-                store(key, value, ttl=ttl, stale=self.stale, validators=validators)
-        except (EncodeError, ValueTooLargeError) as error:
-            log.warning("%s is not kept on disk: %s", type(value).__name__, error)
-            self._forget(key)
-        except DiskError as error:
-            self._disk_failed(error)
-            self._forget(key)
-        finally:
-            self._hold(key, value, ttl, validators)
-
-    def _put_in_memory(
-        self, key: Any, value: Any, ttl: float | None, validators: Validators | None
-    ) -> None:
-        if self.memory is None:
-            return
-        if self._memory_ttl is not None:
-            ttl = self._memory_ttl if ttl is None else min(ttl, self._memory_ttl)
-        self.memory.hold(key, value, validators, ttl, 0.0 if ttl is None else self.stale)
-
-    def _hold(self, key: Any, value: Any, ttl: float | None, validators: Validators | None) -> None:
-        try:
-            self._put_in_memory(key, value, ttl, validators)
-        except BaseException as error:
-            assert self.memory is not None
-            self.memory.discard(key)  # no older value may stay
-            if not isinstance(error, ValueTooLargeError):
-                raise
-
-    def _forget(self, key: Any) -> bool:
-        """Delete a key from the tiers; return whether one had it."""
-        there = self.memory is not None and self.memory.discard(key)
-        if self.disk is not None:
-            there = self.disk.delete(key) or there
-        return there
+            self._missing.clear()
+            self._failed.clear()
+            self.tiers.clear()
 
     def close(self) -> None:
         """Stop answering and close the disk tier."""
@@ -430,8 +597,27 @@ class Engine:
         front = self._front()
         if front is not None:
             front._detach()
-        if self.disk is not None:
-            self.disk.close()
+        if self.tiers.disk is not None:
+            self.tiers.disk.close()
+
+    def answering_memory(self) -> MemoryStore[Any, Any] | None:
+        """The memory that may answer before anything else is asked, if there is one."""
+        if self.closed or (self.features.restricted and self.features.may_be_off("memory")):
+            return None
+        return self.memory
+
+    def health(self) -> dict[str, TierHealth]:
+        """How the tiers are that can fail."""
+        tiers = {}
+        if self.tiers.disk is not None:
+            tiers["disk"] = self.tiers.disk.health()
+        if self.guard is not None and self.guard.circuit is not None:
+            circuit = self.guard.circuit
+            is_closed = circuit.state == "closed"
+            tiers["origin"] = TierHealth(
+                "ok" if is_closed else "down", 0.0, None if is_closed else "the breaker is open", 0
+            )
+        return tiers
 
     # -- the rest -------------------------------------------------------------------------------
 
@@ -440,7 +626,10 @@ class Engine:
         return None if self.strategy == "cache_aside" else self.origin
 
     def _written_origin(self) -> Origin[Any, Any] | None:
-        return self.origin if self.strategy == "write_through" else None
+        return self.origin if self.strategy == "write_through" and self._is_on("origin") else None
+
+    def _is_on(self, feature: Feature) -> bool:
+        return not self.features.restricted or self.features.is_enabled(feature)
 
     def require(self, key: Any, value: Any) -> Any:
         """The value, or NotFoundError for MISSING."""
@@ -453,20 +642,13 @@ class Engine:
         from hybridcore.stats import OriginStats
 
         with self._counting:
-            return OriginStats(*(self._counts[name] for name in OriginStats.__slots__))
+            counts = dict(self._counts)
+        counts["disk_errors"] = 0 if self.tiers.disk is None else self.tiers.disk.errors
+        return OriginStats(*(counts.get(name, 0) for name in OriginStats.__slots__))
 
-    def _count(self, name: str) -> None:
+    def _count(self, name: str, by: int = 1) -> None:
         with self._counting:
-            self._counts[name] += 1
-
-    def _disk_failed(self, error: DiskError) -> None:
-        first = not self._counts["disk_errors"]
-        self._count("disk_errors")
-        log.log(
-            logging.WARNING if first else logging.DEBUG,
-            "the disk tier failed and was passed over: %s",
-            error,
-        )
+            self._counts[name] += by
 
     def _require_open(self) -> None:
         if self.closed:
@@ -475,6 +657,10 @@ class Engine:
 
 def _held(flight: Flight) -> Validators | None:
     return flight.copy.validators if flight.copy is not None else None
+
+
+def _is_due(flight: Flight) -> bool:
+    return flight.copy is not None and flight.copy.state is State.DUE
 
 
 # -- forks ------------------------------------------------------------------------------------

@@ -106,3 +106,18 @@ class PartialLoadError(OriginError):
         )
         self.found = found
         self.errors = errors
+
+
+class VersionConflictError(HybridCoreError):
+    """The entry is not of the version that the write was meant for.
+
+    ``expected`` and ``found`` are the versions, 0 where there is no entry.
+    """
+
+    def __init__(self, key: object, expected: int, found: int) -> None:
+        super().__init__(
+            f"{key!r} was expected to be of version {expected}, but is of {found}. Read it again "
+            "and decide anew"
+        )
+        self.expected = expected
+        self.found = found

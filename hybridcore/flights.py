@@ -11,51 +11,59 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from hybridcore.config import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from hybridcore.config import EntryOptions
     from hybridcore.origins.base import Origin
-    from hybridcore.types import Tier, Validators
+    from hybridcore.tiers import Copy
+    from hybridcore.types import Tier
 
 MISSING: Any = object()
 """No value, where None is one."""
+
+
+_NOBODY = -1
 
 
 class WaitsForItselfError(Exception):
     """Waiting for this load would never end: it waits for the one who would wait."""
 
 
-class Copy(NamedTuple):
-    """A copy that is past its ttl: to be renewed, or served while the origin fails."""
-
-    value: Any
-    validators: Validators | None
-    tier: Tier
-
-
 class Flight:
     """One load of one key. It has ended with a value, with MISSING, with an error, or lost."""
 
     __slots__ = (
-        "copy", "ended", "error", "future", "is_abandoned", "key", "lost", "origin", "thread",
-        "tier", "value", "waits_for",
+        "copy", "ended", "error", "future", "is_abandoned", "key", "lost", "options", "origin",
+        "successor", "thread", "tier", "value", "waits_for",
     )  # fmt: skip
 
-    def __init__(self, key: Any, origin: Origin[Any, Any] | None) -> None:
+    def __init__(
+        self, key: Any, origin: Origin[Any, Any] | None, options: EntryOptions = DEFAULT
+    ) -> None:
         self.key = key
         self.origin = origin  # asked if no tier has the key
+        self.options = options
         self.copy: Copy | None = None
         self.thread = get_ident()
         self.is_abandoned: Callable[[], bool] = bool  # asks who might leave it without ending it
         self.future: Future[None] | None = None  # made when the first follower comes
         self.waits_for: list[Flight] = []  # flights that the loader of this one waits for
+        self.successor: Flight | None = None  # goes on with the load in the background
         self.ended = False
         self.value: Any = MISSING
         self.tier: Tier | None = None
         self.error: Exception | None = None
         self.lost = False  # cancelled or interrupted with its leader: another has to lead
+
+    @property
+    def in_background(self) -> bool:
+        """Whether nobody leads it who would wait for it: a stale copy may be served meanwhile."""
+        return self.thread == _NOBODY
 
 
 @dataclass(slots=True)
@@ -105,6 +113,20 @@ class Flights:
                 other.future = Future()
                 other.future.set_running_or_notify_cancel()  # a follower cannot cancel it
             return other
+
+    def hand_over(self, flight: Flight) -> Flight:
+        """Return a flight of the same key that goes on in the background in its place."""
+        with self.lock(flight.key):
+            other = Flight(flight.key, flight.origin, flight.options)
+            other.thread = _NOBODY
+            other.copy = flight.copy
+            other.future = flight.future or Future()
+            if flight.future is None:
+                other.future.set_running_or_notify_cancel()
+            flight.future, flight.successor = None, other
+            if self._flights.get(flight.key) is flight:
+                self._flights[flight.key] = other
+        return other
 
     def holds(self, flight: Flight) -> bool:
         """Under the lock: whether what the flight brings is to be kept."""

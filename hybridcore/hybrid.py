@@ -3,47 +3,57 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import ref
+from weakref import WeakMethod, ref
 
 from hybridcore._native import Front, MemoryStore
 from hybridcore.aio import AsyncFace
-from hybridcore.config import EntryOptions, Memory, Rules, Strategy, check_strategy
-from hybridcore.engine import Engine, Steps, Wait
+from hybridcore.breaker import Breaker
+from hybridcore.config import UNSET, EntryOptions, Memory, Rules, Strategy, check_strategy, for_call
+from hybridcore.engine import Engine, Spawn, Steps, Wait
 from hybridcore.errors import ConfigurationError
 from hybridcore.features import Flags
-from hybridcore.flights import MISSING, Flight, WaitsForItselfError, leading
+from hybridcore.flights import MISSING, WaitsForItselfError, leading
 from hybridcore.memory import Cache
 from hybridcore.origins import CallableOrigin, Origin
-from hybridcore.origins.threads import making_room, on_background_loop
-from hybridcore.units import Duration, seconds
+from hybridcore.origins.threads import in_background, making_room, on_background_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from typing_extensions import Self
 
+    from hybridcore.breaker import Circuit
+    from hybridcore.bulkhead import Bulkhead
     from hybridcore.disk import Lmdb
     from hybridcore.features import Feature
     from hybridcore.patterns import Pattern
+    from hybridcore.recovery import TierHealth
+    from hybridcore.retry import Retry
     from hybridcore.settings import Settings
-    from hybridcore.stats import CacheStats, DiskStats, OriginStats
-    from hybridcore.types import Listener
+    from hybridcore.stats import CacheStats, DiskStats, GuardStats, OriginStats
+    from hybridcore.types import Entry, Listener
+    from hybridcore.units import Duration
 
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
 
+_DEFAULT_BREAKER = Breaker()
+
 
 @dataclass(frozen=True, slots=True)
 class HybridStats:
-    """Snapshots of the tiers, None where there is no such tier."""
+    """Snapshots of the tiers and of the guard of the origin, None where there is none."""
 
     memory: CacheStats | None
     disk: DiskStats | None
     origin: OriginStats
+    guard: GuardStats | None
 
 
 class HybridCache(Front[K, V]):
@@ -60,6 +70,9 @@ class HybridCache(Front[K, V]):
         strategy: what misses and writes do to the origin, see `hybridcore.config.Strategy`.
         defaults: how long entries live unless the call says otherwise.
         rules: by key pattern, what differs from the defaults.
+        breaker: leaves an origin alone that fails; None: it is asked whatever happened.
+        bulkhead: bounds the calls of the origin at a time.
+        retry: tries again before a load counts as failed.
         features: by name, False for what this cache is to do without.
         listener: hears of every lookup that missed memory.
 
@@ -76,12 +89,16 @@ class HybridCache(Front[K, V]):
         strategy: Strategy = "read_through",
         defaults: EntryOptions = EntryOptions(),  # noqa: B008  # immutable
         rules: Mapping[Pattern, EntryOptions] | None = None,
+        breaker: Breaker | None = _DEFAULT_BREAKER,
+        bulkhead: Bulkhead | None = None,
+        retry: Retry | None = None,
         features: Mapping[Feature, bool] | None = None,
         listener: Listener | None = None,
     ) -> None:
         check_strategy(strategy)
         self.rules = Rules(defaults, rules)
-        self.features = Flags(features)
+        switched = WeakMethod(self._features_switched)
+        self.features = Flags(features, lambda: _call(switched))
         source = _as_origin(origin)
         if strategy == "write_through" and (source is None or not source.writable):
             raise ConfigurationError(
@@ -109,7 +126,14 @@ class HybridCache(Front[K, V]):
                 "a hybrid cache without memory and disk holds nothing: give it memory= or disk="
             )
         super().__init__(store)
-        self._engine = Engine(ref(self), store, disk, source, strategy, defaults, listener)
+        guard = None
+        if source is not None and (breaker or bulkhead or retry):
+            from hybridcore.origins import Guard
+
+            guard = Guard(breaker, bulkhead, retry, name=source.name)
+        self._engine = Engine(
+            ref(self), store, disk, source, strategy, self.rules, self.features, guard, listener
+        )
         self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
 
     @classmethod
@@ -150,6 +174,12 @@ class HybridCache(Front[K, V]):
                 disk.close()
             raise
 
+    def _features_switched(self) -> None:
+        """Have memory answer by itself only while it is on for everybody."""
+        engine = self._engine
+        if not engine.closed:
+            self._attach(None if self.features.may_be_off("memory") else engine.memory)
+
     def _missed(self, key: K, default: Any) -> Any:
         engine = self._engine
         return _carry_out(engine.read(key, default, engine.loading_origin()))
@@ -163,32 +193,88 @@ class HybridCache(Front[K, V]):
         return _carry_out(self._engine.read_many(keys))
 
     def get_or_load(
-        self, key: K, loader: Callable[[K], V | Awaitable[V]], *, ttl: Duration | None = None
+        self,
+        key: K,
+        loader: Callable[[K], V | Awaitable[V]],
+        *,
+        ttl: Duration | None = UNSET,
+        options: EntryOptions | None = None,
     ) -> V:
         """Return the value, from ``loader(key)`` if no tier has it; concurrent callers share it.
+
+        Args:
+            ttl, options: of this call, before those of the key's pattern and of the cache.
 
         Raises:
             NotFoundError: the loader raised it.
         """
-        if self.memory is not None:
-            value = self.memory.get(key, MISSING)
+        memory = self.memory
+        if memory is not None:
+            value = memory.get(key, MISSING)
             if value is not MISSING:
                 return value  # type: ignore[no-any-return]
-        steps = self._engine.read(key, MISSING, CallableOrigin(loader), _seconds(ttl))
+        steps = self._engine.read(key, MISSING, CallableOrigin(loader), for_call(ttl, options))
         return self._engine.require(key, _carry_out(steps))  # type: ignore[no-any-return]
 
-    def put(self, key: K, value: V, *, ttl: Duration | None = None) -> None:
+    def put(
+        self,
+        key: K,
+        value: V,
+        *,
+        ttl: Duration | None = UNSET,
+        options: EntryOptions | None = None,
+        cost: float | None = None,
+        importance: float = 1.0,
+        if_version: int | None = None,
+    ) -> None:
         """Store a value in the tiers, and first in the origin under write_through.
+
+        Args:
+            ttl, options: of this call, before those of the key's pattern and of the cache.
+            cost, importance: for eviction; by default the cost is what loads have been measured
+                to take.
+            if_version: store only if `entry` tells this version, 0 for no entry.
 
         Raises:
             KeyEncodingError: the disk tier cannot store the key; nothing was changed.
             EncodeError, ValueTooLargeError: no tier can keep the value; nothing was changed.
-            DiskError: the disk failed; nothing was changed.
+            VersionConflictError: the entry is of another version; nothing was changed.
 
-        Under write_through the origin has the value by then: a tier that cannot keep it is passed
-        over, and only a disk that may still have an older one is an error.
+        A disk that fails is passed over, and takes the value when it works again. Under
+        write_through the origin has the value by then, and so is a tier that cannot keep it.
         """
-        _carry_out(self._engine.write(key, value, _seconds(ttl)))
+        _carry_out(
+            self._engine.write(
+                key,
+                value,
+                for_call(ttl, options),
+                cost=cost,
+                importance=importance,
+                if_version=if_version,
+            )
+        )
+
+    def entry(self, key: K) -> Entry[V] | None:
+        """What the highest tier that has the key holds, fresh or stale; counts as no use.
+
+        Where there is a disk, its version is that of the disk; without one it is told from now on.
+        """
+        return self._engine.entry(key)
+
+    def peek(self, key: K, default: Any = None) -> Any:
+        """The fresh value if a tier has it; loads, promotes and counts nothing."""
+        entry = self._engine.entry(key)
+        return default if entry is None or entry.stale else entry.value
+
+    def health(self) -> dict[str, TierHealth]:
+        """How the tiers below memory are: ``"disk"`` and ``"origin"``, where there are such."""
+        return self._engine.health()
+
+    @property
+    def breaker(self) -> Circuit | None:
+        """The circuit breaker of the origin, to be looked at, tripped and reset."""
+        guard = self._engine.guard
+        return None if guard is None else guard.circuit
 
     def delete(self, key: K) -> bool:
         """Delete the entry; a load of it under way is handed to its callers but not kept.
@@ -212,6 +298,7 @@ class HybridCache(Front[K, V]):
             memory.stats() if isinstance(memory, Cache) else None,
             self._engine.disk.stats() if self._engine.disk is not None else None,
             self._engine.origin_stats(),
+            None if self._engine.guard is None else self._engine.guard.stats(),
         )
 
     def close(self) -> None:
@@ -264,8 +351,10 @@ def _as_origin(origin: Any) -> Origin[Any, Any] | None:
     raise ConfigurationError(f"origin is expected to be an Origin or a function, got {origin!r}")
 
 
-def _seconds(ttl: Duration | None) -> float | None:
-    return None if ttl is None else seconds(ttl)
+def _call(method: WeakMethod[Any]) -> None:
+    found = method()
+    if found is not None:
+        found()
 
 
 def _carry_out(steps: Steps[T]) -> T:
@@ -276,7 +365,9 @@ def _carry_out(steps: Steps[T]) -> T:
             outcome = None
             try:
                 if isinstance(effect, Wait):
-                    _wait_for(effect.flight)
+                    _wait_for(effect)
+                elif isinstance(effect, Spawn):
+                    in_background(_carry_out, effect.steps)
                 else:
                     with leading(effect.flights):
                         outcome = getattr(effect.origin, effect.method)(*effect.args)
@@ -290,11 +381,12 @@ def _carry_out(steps: Steps[T]) -> T:
         steps.close()
 
 
-def _wait_for(flight: Flight) -> None:
+def _wait_for(wait: Wait) -> None:
+    flight = wait.flight
     assert flight.future is not None
     if flight.future.done():
         return
     if flight.thread == get_ident() or on_background_loop():
         raise WaitsForItselfError
-    with making_room():
-        flight.future.result()
+    with making_room(), suppress(FutureTimeoutError):
+        flight.future.result(wait.patience)

@@ -47,17 +47,13 @@ class RecoveringDisk:
 
     While it does, it holds nothing: lookups find nothing and are not even tried for a while. The
     writes and deletes that it missed are remembered, the newest of each key, and made up for in
-    their order when it works again. Until then no older copy of these keys is read.
+    their order when it works again. Until then no older copy of these keys is read. ``errors``
+    counts its failures.
     """
 
-    def __init__(
-        self,
-        disk: Lmdb[Any, Any],
-        failed: Callable[[DiskError], None],
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
+    def __init__(self, disk: Lmdb[Any, Any], clock: Callable[[], float] = monotonic) -> None:
         self.disk = disk
-        self._failed = failed
+        self.errors = 0
         self._clock = clock
         self._lock = threading.RLock()
         self._missed: dict[Any, _Put | None] = {}
@@ -184,7 +180,7 @@ class RecoveringDisk:
         options = {} if put is None else dict(put.options)
         if put is not None and put.until is not None:
             options["ttl"] = put.until - self._clock()
-        if put is None or options.get("ttl", 1) <= 0:
+        if put is None or (put.until is not None and options["ttl"] <= 0):
             self.disk.delete(key)
         else:
             store = self.disk.offer if put.offered else self.disk.put
@@ -207,7 +203,12 @@ class RecoveringDisk:
             self._reason = str(error)
             self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
             self._retry_at = now + self._pause
-        self._failed(error)
+            self.errors += 1
+        log.log(
+            logging.WARNING if self.errors == 1 else logging.DEBUG,
+            "the disk tier failed and was passed over: %s",
+            error,
+        )
 
     def _worked(self) -> None:
         if self._reason is not None:

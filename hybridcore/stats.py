@@ -113,6 +113,10 @@ class OriginStats:
     """What a hybrid cache counted about its origin, and about failures it covered.
 
     A load is an answer of any kind for one key; ``not_modified`` and ``not_found`` are among them.
+    ``refreshes`` are loads in the background before an entry expired, ``soft_timeouts`` those that
+    went on while the stale copy was served, ``throttled`` those that were not tried because one had
+    failed just before, ``negative_hits`` those not tried because the key was known to be missing.
+    ``promoted`` are entries that went from disk to memory.
     """
 
     loads: int
@@ -123,6 +127,11 @@ class OriginStats:
     stores: int
     deletes: int
     disk_errors: int
+    refreshes: int
+    soft_timeouts: int
+    throttled: int
+    negative_hits: int
+    promoted: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,26 @@ class NotFound:
 Answer = Loaded[V] | NotModified | NotFound
 
 
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[V]):
+    """What a tier holds of a key.
+
+    - ``age``, ``ttl_left``: seconds, None where it never expires; ``ttl_left`` is negative since
+      it is ``stale``
+    - ``version``: for ``put(if_version=)``
+    """
+
+    value: V
+    tier: Tier
+    age: float | None
+    ttl_left: float | None
+    stale: bool
+    etag: str | None
+    tags: tuple[str, ...]
+    cost: float
+    version: int
+
+
 class Listener(Protocol):
     """Hears what happens below the memory tier; a memory hit is never reported.
 

@@ -72,6 +72,7 @@ class MemoryStore(Generic[_K, _V]):
         ttl: float | None,
         stale: float,
         cost: float = 1.0,
+        importance: float = 1.0,
         /,
     ) -> None: ...
     def held(self, key: _K, /) -> tuple[_V, float | None, Any] | None: ...

@@ -1,4 +1,4 @@
-"""The file that the marks of reads are mapped from."""
+"""The file that the marks of reads are mapped from; it grows with the number of entries."""
 
 from __future__ import annotations
 
@@ -16,30 +16,68 @@ if TYPE_CHECKING:
 
 _HEAD = struct.Struct("=8sQ")
 _MAGIC = b"hcmarks1"
-_FEWEST, _MOST = 1 << 10, 1 << 25
+_FEWEST, _MOST = 1 << 12, 1 << 25
 _BYTES_PER_MARK = 512
-"""Of max_bytes: four marks or more for each entry of 2 KiB, so that evicted keys are remembered."""
+"""Of max_bytes: there is room for so many marks,"""
+_MARKS_PER_ENTRY = 4
+"""of which so many are used for each entry, so that evicted keys are remembered."""
 
 
-def open_marks(directory: Path, max_bytes: int) -> Marks:
-    """Map the directory's table of marks, or make one for so many bytes of entries.
+class MappedMarks(Marks):
+    """The marks of a directory, or of this process where no file can be had.
 
-    Where no file can be had, on a full disk or one that cannot be written, the table is in the
-    memory of this process: marks are worth a better eviction, not an error.
+    The file is sparse, and the part that is in use has its space taken on the disk: a mapped page
+    for which the disk has no room would end the process.
     """
-    marks = min(max(max_bytes // _BYTES_PER_MARK, _FEWEST), _MOST)
-    marks = 1 << (marks - 1).bit_length()
+
+    def __init__(self, mapped: mmap.mmap, file: Path | None) -> None:
+        super().__init__(mapped)
+        self._room = (len(mapped) - HEAD_SIZE) // MARK_SIZE
+        self._file = file
+        self._identity = None if file is None else _identity(file)
+
+    def make_room_for(self, entries: int) -> None:
+        """Use more marks when there are many entries; under LMDB's writer lock."""
+        while self.size < _MARKS_PER_ENTRY * entries and 2 * self.size <= self._room:
+            if not self._take_space(2 * self.size):
+                return
+            self.widen()
+
+    def _take_space(self, marks: int) -> bool:
+        if self._file is None:
+            return True
+        with suppress(OSError):
+            descriptor = os.open(self._file, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                if _identity(descriptor) == self._identity:
+                    _allocate(descriptor, HEAD_SIZE + marks * MARK_SIZE)
+                    return True
+            finally:
+                os.close(descriptor)
+        return False
+
+
+def open_marks(directory: Path, max_bytes: int) -> MappedMarks:
+    """Map the directory's marks, or make a file with room for those of so many bytes.
+
+    Where no file can be had, on a full disk or one that cannot be written, they are in the memory
+    of this process: marks are worth a better eviction, not an error.
+    """
+    room = min(max(max_bytes // _BYTES_PER_MARK, _FEWEST), _MOST)
+    room = 1 << (room - 1).bit_length()
     file = directory / MARKS_FILE
     for _ in range(2):
         with suppress(OSError, ValueError):
-            return Marks(_map(file))
+            return MappedMarks(_map(file), file)
         with suppress(OSError):
-            _make(file, marks)
-    return Marks(mmap.mmap(-1, HEAD_SIZE + marks * MARK_SIZE))
+            _make(file, room)
+    mapped = mmap.mmap(-1, HEAD_SIZE + room * MARK_SIZE)
+    _HEAD.pack_into(mapped, 0, _MAGIC, _FEWEST)
+    return MappedMarks(mapped, None)
 
 
 def _map(file: Path) -> mmap.mmap:
-    """Map a whole and sound table.
+    """Map a whole and sound file.
 
     Raises:
         ValueError: it is neither.
@@ -48,34 +86,34 @@ def _map(file: Path) -> mmap.mmap:
     descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     try:
         size = os.fstat(descriptor).st_size
-        if size < HEAD_SIZE:
-            raise ValueError(f"{str(file)!r} is no table of marks")
-        mapped = mmap.mmap(descriptor, size)
+        if size < HEAD_SIZE or os.pread(descriptor, len(_MAGIC), 0) != _MAGIC:
+            raise ValueError(f"{str(file)!r} is no file of marks")
+        return mmap.mmap(descriptor, size)
     finally:
         os.close(descriptor)
-    magic, marks = _HEAD.unpack_from(mapped)
-    if magic != _MAGIC or size != HEAD_SIZE + marks * MARK_SIZE:
-        mapped.close()
-        raise ValueError(f"{str(file)!r} is no table of marks")
-    return mapped
 
 
-def _make(file: Path, marks: int) -> None:
-    """Put an empty table in place of whatever is there, its space taken on the disk.
-
-    A mapped page for which the disk has no room would end the process.
-    """
+def _make(file: Path, room: int) -> None:
+    """Put an empty file in place of whatever is there."""
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        size = HEAD_SIZE + marks * MARK_SIZE
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)
-        else:
-            os.write(descriptor, bytes(size))
-        os.pwrite(descriptor, _HEAD.pack(_MAGIC, marks), 0)
+        os.ftruncate(descriptor, HEAD_SIZE + room * MARK_SIZE)
+        _allocate(descriptor, HEAD_SIZE + _FEWEST * MARK_SIZE)
+        os.pwrite(descriptor, _HEAD.pack(_MAGIC, _FEWEST), 0)
         os.replace(draft, file)
     finally:
         os.close(descriptor)
         with suppress(FileNotFoundError):
             draft.unlink()
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Have the disk keep room for the first bytes, where it can promise that."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+
+
+def _identity(file: Path | int) -> tuple[int, int]:
+    found = os.stat(file)
+    return found.st_dev, found.st_ino

@@ -31,7 +31,12 @@ from hybridcore.disk.meta import decode_meta
 from hybridcore.disk.packer import Packer, Times
 from hybridcore.disk.sweeper import Sweeper
 from hybridcore.disk.writer import Writer
-from hybridcore.errors import ClosedError, ConfigurationError, KeyEncodingError
+from hybridcore.errors import (
+    ClosedError,
+    ConfigurationError,
+    KeyEncodingError,
+    VersionConflictError,
+)
 from hybridcore.eviction import Weights
 from hybridcore.stats import DiskStats
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
@@ -154,6 +159,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         tag: str | None = None,
         cost: float = 1.0,
         importance: float = 1.0,
+        if_version: int | None = None,
     ) -> None:
         """Store a value; it survives the death of any process once this returns.
 
@@ -163,8 +169,10 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             validators: what the origin sent along.
             tag: a word that `evict_tag` finds it by.
             cost, importance: what reloading it costs and what it is worth, for eviction.
+            if_version: store only in the place of an entry of this version, 0 for none.
 
         Raises:
+            VersionConflictError: the entry is of another version; nothing was changed.
             KeyEncodingError, EncodeError: it cannot be stored; nothing was changed.
             ValueTooLargeError: it is larger than ``max_bytes``; nothing was changed.
             DiskError: the disk failed or is full; nothing was changed.
@@ -178,7 +186,20 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             cost=cost,
             importance=importance,
         )
-        self._open().store([packed])
+        writer = self._open()
+        if if_version is None:
+            writer.store([packed])
+            return
+        store = partial(
+            Ledger.store_if,
+            packed=packed,
+            expected=if_version,
+            form=encode_key(key),
+            now=self._clock(),
+        )
+        found = writer.change(store, size=len(packed.record))
+        if found != if_version:
+            raise VersionConflictError(key, if_version, found)
 
     def offer(
         self,

@@ -108,7 +108,10 @@ class Writer:
             result = work(ledger)
             removed = self._make_room(ledger, self._max_bytes, newest) if size else NOTHING
             ledger.settle()
-            return result, removed, newest, ledger.version, ledger.entries()
+            entries = ledger.entries()
+            if size:
+                self._environment.marks.make_room_for(entries)
+            return result, removed, newest, ledger.version, entries
 
         if size:
             result, removed, newest, version, entries = self._write_with_room(run, size)

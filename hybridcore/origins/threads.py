@@ -134,6 +134,12 @@ async def run_in_thread(function: Callable[..., T], *args: Any) -> T:
     return unwrap(await asyncio.wrap_future(workers.submit(function, *args)))
 
 
+def in_background(function: Callable[..., Any], *args: Any) -> None:
+    """Run a function in a worker thread, in a context like the caller's; nobody waits for it."""
+    workers = _workers.get(os.getpid()) or _workers.setdefault(os.getpid(), Workers())
+    workers.submit(function, *args)
+
+
 def unwrap(outcome: Outcome[T]) -> T:
     """Return what a function returned, or raise what it raised."""
     result, error = outcome

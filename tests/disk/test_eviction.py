@@ -12,6 +12,7 @@ import pytest
 
 from hybridcore import ConfigurationError, Lmdb, Weights
 from hybridcore._native.marks import HEAD_SIZE, Marks, traits_of
+from hybridcore.disk.keys import encode_key, lmdb_key
 from hybridcore.disk.marks import open_marks
 
 VALUE = b"x" * 1000
@@ -188,10 +189,30 @@ def test_marks_without_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, HEAD_SIZE, HEAD_SIZE + 8, HEAD_SIZE + 64 * 3])
-def test_marks_need_whole_buckets(size):
-    """A buffer of another size is refused."""
-    with pytest.raises(ValueError, match="buckets"):
+def test_marks_need_room(size):
+    """A buffer of another size is refused, and a head that says too much."""
+    with pytest.raises(ValueError, match="expected room"):
         Marks(bytearray(size))
+    with pytest.raises(ValueError, match="the head says"):
+        Marks(bytearray(HEAD_SIZE + 64))
+
+
+def test_marks_grow_with_the_entries(open_disk):
+    """The file takes little at first, and what is known of a key stays known."""
+    disk = open_disk(max_bytes="64MiB")
+    marks = disk._environment.marks
+    before = (disk.directory / "marks").stat().st_blocks
+    assert before * 512 < 200_000
+    disk["key"] = 1
+    for _ in range(5):
+        assert disk["key"] == 1
+    disk.put_many((n, n) for n in range(8000))
+    assert marks.size == 32768
+    assert (disk.directory / "marks").stat().st_blocks > before
+    assert marks.uses(lmdb_key(encode_key("key")))[0] == 6
+    with pytest.raises(ValueError, match="in use"):
+        while True:
+            marks.widen()
 
 
 def test_odd_traits_do_no_harm():

@@ -203,7 +203,7 @@ def make_store(tmp_path: Any, clock: Clock) -> Iterator[Callable[..., hc.HybridC
             options["disk"] = hc.Lmdb(tmp_path / "disk", clock=clock.nanoseconds)
         ttl, stale = options.pop("ttl", None), options.pop("stale", 0.0)
         store = hc.HybridCache(
-            origin=origin, defaults=hc.EntryOptions(ttl=ttl, stale=stale), **options
+            origin=origin, defaults=hc.EntryOptions(ttl=ttl, stale=stale, throttle=0), **options
         )
         made.append(store)
         return store

@@ -61,7 +61,8 @@ class StoreMachine(RuleBasedStateMachine):
             else None,
             self.source,
             strategy=self.strategy,
-            defaults=hc.EntryOptions(ttl=TTL, stale=STALE),
+            defaults=hc.EntryOptions(ttl=TTL, stale=STALE, throttle=0),
+            breaker=None,
         )
 
     def teardown(self):

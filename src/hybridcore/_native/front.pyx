@@ -48,6 +48,10 @@ cdef class Front:
         """Stop answering from memory, as after ``close()``."""
         look_into(self, None)
 
+    def _attach(self, MemoryStore memory, /):
+        """Answer from this memory from now on."""
+        look_into(self, memory)
+
     def __getitem__(self, key):
         value = front_get(self, key, MISSING)
         if value is MISSING:

@@ -13,7 +13,7 @@ cdef struct Mark:
 # The head of the file, shared by all processes.
 cdef struct Shared:
     char magic[8]
-    uint64_t marks
+    uint64_t marks          # in use, 2**n
     uint32_t now            # records written so far
     uint32_t taught         # the same, at the last lesson
     uint32_t lessons
@@ -32,8 +32,9 @@ cdef class Marks:
     cdef object mapped      # keeps the memory
     cdef Shared* shared
     cdef Mark* table
-    cdef uint64_t mask      # of buckets
+    cdef uint64_t room      # marks that the buffer can hold
 
+    cdef Mark* c_bucket(self, uint64_t hash) noexcept
     cdef void c_expect(self, const char* key, Py_ssize_t size) noexcept
     cdef void c_used(self, const char* key, Py_ssize_t size) noexcept
     cdef void c_stamp(self, uint64_t hash, uint32_t now) noexcept

@@ -120,32 +120,59 @@ cdef inline uint16_t tag_of(uint64_t hash) noexcept nogil:
 
 
 cdef class Marks:
-    """The marks in a writable buffer: `HEAD_SIZE` bytes, and room for 8 * 2**n marks."""
+    """The marks in a writable buffer: `HEAD_SIZE` bytes, and room for at most 8 * 2**n marks.
+
+    The head says how many of them are in use; `widen` doubles that.
+    """
 
     def __init__(self, mapped):
         cdef Py_buffer buffer
-        cdef uint64_t buckets
+        cdef uint64_t room = 0
         PyObject_GetBuffer(mapped, &buffer, PyBUF_SIMPLE | PyBUF_WRITABLE)
         try:
-            buckets = 0
             if buffer.len > <Py_ssize_t> sizeof(Shared):
-                buckets = <uint64_t> (buffer.len - sizeof(Shared)) // (WAYS * sizeof(Mark))
+                room = <uint64_t> (buffer.len - sizeof(Shared)) // sizeof(Mark)
             if (
-                buckets == 0 or buckets & (buckets - 1)
-                or buckets * WAYS * sizeof(Mark) + sizeof(Shared) != <uint64_t> buffer.len
+                room < WAYS or room & (room - 1)
+                or room * sizeof(Mark) + sizeof(Shared) != <uint64_t> buffer.len
             ):
-                raise ValueError(f"expected room for 2**n buckets, got {buffer.len} bytes")
+                raise ValueError(f"expected room for 8 * 2**n marks, got {buffer.len} bytes")
             # The buffer stays where it is for as long as the mapping is held.
             self.shared = <Shared*> buffer.buf
             self.table = <Mark*> (<char*> buffer.buf + sizeof(Shared))
         finally:
             PyBuffer_Release(&buffer)
+        if (
+            self.shared.marks < WAYS or self.shared.marks > room
+            or self.shared.marks & (self.shared.marks - 1)
+        ):
+            raise ValueError(f"the head says {self.shared.marks} marks, there is room for {room}")
         self.mapped = mapped
-        self.mask = buckets - 1
+        self.room = room
         if not self.shared.capacity >= 1:
             self.shared.capacity = 1
         if self.shared.lessons == 0:
             self._begin()
+
+    @property
+    def size(self):
+        """Marks in use."""
+        return self.shared.marks
+
+    def widen(self):
+        """Use twice as many marks, if there is room; under LMDB's writer lock.
+
+        Each bucket is copied to the one that half of its keys are found in from now on. Of the
+        two copies of a mark one is never used again, and makes way in time.
+        """
+        cdef uint64_t marks = self.shared.marks
+        if 2 * marks > self.room:
+            raise ValueError(f"all {marks} marks that there is room for are in use")
+        memcpy(self.table + marks, self.table, marks * sizeof(Mark))
+        self.shared.marks = 2 * marks
+
+    cdef inline Mark* c_bucket(self, uint64_t hash) noexcept:
+        return &self.table[hash & (self.shared.marks - 1) & ~<uint64_t> (WAYS - 1)]
 
     def _begin(self):
         """Before the first lesson an entry is worth what LRU thinks."""
@@ -188,7 +215,7 @@ cdef class Marks:
 
     cdef Mark* c_find(self, uint64_t hash) noexcept:
         """The key's mark, or the one it may take: nobody's, or the one used longest ago."""
-        cdef Mark* bucket = &self.table[(hash & self.mask) * WAYS]
+        cdef Mark* bucket = self.c_bucket(hash)
         cdef Mark* oldest = bucket
         cdef uint32_t now = self.shared.now
         cdef uint16_t tag = tag_of(hash)
@@ -204,7 +231,7 @@ cdef class Marks:
 
     cdef void c_expect(self, const char* key, Py_ssize_t size) noexcept:
         """A record is being looked for: its mark will be needed."""
-        prefetch(&self.table[(hashed(key, size) & self.mask) * WAYS])
+        prefetch(self.c_bucket(hashed(key, size)))
 
     cdef void c_used(self, const char* key, Py_ssize_t size) noexcept:
         """A record was read."""
@@ -323,7 +350,7 @@ cdef class Marks:
     cdef void _look_around(self, uint32_t since) noexcept nogil:
         """Take the census: how long marks of each kind were of each age, about."""
         cdef Shared* shared = self.shared
-        cdef uint64_t marks = (self.mask + 1) * WAYS
+        cdef uint64_t marks = shared.marks
         cdef uint64_t count = min(marks, <uint64_t> CENSUS)
         cdef float scale = 64 / shared.capacity
         cdef float each = <float> marks / count * since * scale

@@ -278,11 +278,11 @@ cdef class MemoryStore:
             cost, importance, NULL,
         )
 
-    def hold(self, key, value, note, ttl, stale, double cost=1.0, /):
+    def hold(self, key, value, note, ttl, stale, double cost=1.0, double importance=1.0, /):
         """Store a value that stays for ``stale`` seconds after its ``ttl``, for `held`."""
         store_put(
             self, key, value, -1, 0 if ttl is None else ttl_to_ns(ttl), span_to_ns(stale),
-            cost, 1.0, NULL if note is None else <PyObject*> note,
+            cost, importance, NULL if note is None else <PyObject*> note,
         )
 
     @cython.critical_section

@@ -1,0 +1,265 @@
+"""Memory and disk as one shelf: what they hold of a key, and what is put into both."""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum
+from random import random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hybridcore.errors import EncodeError, ValueTooLargeError
+from hybridcore.types import Tier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hybridcore._native import MemoryStore
+    from hybridcore.config import EntryOptions
+    from hybridcore.disk import Record
+    from hybridcore.recovery import RecoveringDisk
+    from hybridcore.types import Validators
+
+log = logging.getLogger("hybridcore")
+
+_AT_ONCE = 1e-6
+"""Seconds until a refresh that is overdue is due."""
+
+
+class State(Enum):
+    """What may be done with a copy."""
+
+    FRESH = "fresh"
+    DUE = "due"
+    """Fresh, but old enough to be loaded anew before it expires."""
+    STALE = "stale"
+
+
+class Note(NamedTuple):
+    """What memory holds of an entry beside its value."""
+
+    validators: Validators | None = None
+    late: float = 0.0
+    """Seconds for which it is fresh after memory finds it due."""
+    whole: float | None = None
+    """Seconds for which it is fresh in all."""
+    version: int = 0
+
+
+class Copy(NamedTuple):
+    """What a tier holds of a key."""
+
+    value: Any
+    tier: Tier
+    state: State
+    left: float | None = None
+    """Seconds for which it is fresh, None for ever, negative since it is not."""
+    whole: float | None = None
+    validators: Validators | None = None
+    cost: float = 1.0
+    version: int = 0
+    tag: str | None = None
+
+
+class Tiers:
+    """The memory and disk of a hybrid cache, either of which may be absent."""
+
+    def __init__(self, memory: MemoryStore[Any, Any] | None, disk: RecoveringDisk | None) -> None:
+        self.memory = memory
+        self.disk = disk
+        self._memory_ttl = memory.options()[2] if memory is not None else None  # bounds all others
+
+    def in_memory(self, key: Any) -> Copy | None:
+        """What memory holds, fresh or not."""
+        if self.memory is None:
+            return None
+        held = self.memory.held(key)
+        if held is None:
+            return None
+        value, left, note = held
+        if left is None or left > 0:
+            state = State.FRESH
+        else:
+            state = State.DUE if note is not None and left + note.late > 0 else State.STALE
+        if note is None:
+            return Copy(value, Tier.MEMORY, state, left)
+        if left is not None:
+            left += note.late
+        return Copy(
+            value, Tier.MEMORY, state, left, note.whole, note.validators, version=note.version
+        )
+
+    def on_disk(self, keys: Any, options: Callable[[Any], EntryOptions]) -> dict[Any, Copy]:
+        """What the disk holds of these keys, fresh or not."""
+        if self.disk is None:
+            return {}
+        records = self.disk.fetch_many(keys)
+        return {key: _copy(record, options(key)) for key, record in records.items()}
+
+    def promote(self, key: Any, copy: Copy, options: EntryOptions) -> None:
+        """Put what the disk has into memory."""
+        if copy.state is not State.STALE:
+            self._hold(key, copy.value, copy.left, copy.whole, copy.validators, options, copy.cost)
+
+    def keep(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | None,
+        validators: Validators | None,
+        options: EntryOptions,
+        *,
+        cost: float = 1.0,
+        loaded: bool = False,
+    ) -> None:
+        """Put what the origin has into the tiers; one that cannot take it keeps nothing older.
+
+        What was loaded is only offered to the disk, which writes what seems worth it.
+        """
+        ttl = self.shortened(ttl, options)
+        if self.disk is not None:
+            try:
+                self.disk.put(
+                    key,
+                    value,
+                    offered=loaded,
+                    ttl=ttl,
+                    stale=options.stale if ttl is not None else 0.0,
+                    validators=validators,
+                    cost=cost,
+                )
+            except (EncodeError, ValueTooLargeError) as error:
+                log.warning("%s is not kept on disk: %s", type(value).__name__, error)
+                self.forget(key)
+        self._hold(key, value, ttl, ttl, validators, options, cost)
+
+    def put(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | None,
+        options: EntryOptions,
+        cost: float,
+        importance: float,
+        if_version: int | None = None,
+    ) -> None:
+        """Put a value into the tiers, all of them or none.
+
+        Raises:
+            KeyEncodingError, EncodeError: the disk cannot store it.
+            ValueTooLargeError: no tier, or the disk, can keep it.
+            VersionConflictError: the entry is not of that version.
+        """
+        ttl = self.shortened(ttl, options)
+        if self.disk is None:
+            self._put_in_memory(key, value, ttl, ttl, None, options, cost, importance)
+            return
+        more: dict[str, Any] = {} if if_version is None else {"if_version": if_version}
+        self.disk.put(
+            key,
+            value,
+            ttl=ttl,
+            stale=options.stale if ttl is not None else 0.0,
+            cost=cost,
+            importance=importance,
+            **more,
+        )
+        self._hold(key, value, ttl, ttl, None, options, cost, importance)
+
+    def forget(self, key: Any) -> bool:
+        """Delete a key from the tiers; return whether one had it."""
+        there = self.memory is not None and self.memory.discard(key)
+        if self.disk is not None:
+            there = self.disk.delete(key) or there
+        return there
+
+    def clear(self) -> None:
+        """Empty the tiers."""
+        if self.memory is not None:
+            self.memory.clear()
+        if self.disk is not None:
+            self.disk.clear()
+
+    def stamp(self, key: Any, copy: Copy, version: int, options: EntryOptions) -> None:
+        """Give what memory holds a version, until it is replaced."""
+        assert self.memory is not None
+        self._put_in_memory(
+            key, copy.value, copy.left, copy.whole, copy.validators, options, 1.0, 1.0, version
+        )
+
+    @staticmethod
+    def shortened(ttl: float | None, options: EntryOptions) -> float | None:
+        """The ttl, less the jitter."""
+        if ttl is None or not options.jitter:
+            return ttl
+        return ttl * (1 - options.jitter * random())
+
+    def _hold(
+        self,
+        key: Any,
+        value: Any,
+        left: float | None,
+        whole: float | None,
+        validators: Validators | None,
+        options: EntryOptions,
+        cost: float = 1.0,
+        importance: float = 1.0,
+    ) -> None:
+        """Put a value into memory if it fits; no older one stays in any case."""
+        try:
+            self._put_in_memory(key, value, left, whole, validators, options, cost, importance)
+        except BaseException as error:
+            assert self.memory is not None
+            self.memory.discard(key)
+            if not isinstance(error, ValueTooLargeError):
+                raise
+
+    def _put_in_memory(
+        self,
+        key: Any,
+        value: Any,
+        left: float | None,
+        whole: float | None,
+        validators: Validators | None,
+        options: EntryOptions,
+        cost: float,
+        importance: float,
+        version: int = 0,
+    ) -> None:
+        if self.memory is None:
+            return
+        late = 0.0
+        if self._memory_ttl is not None:
+            left = self._memory_ttl if left is None else min(left, self._memory_ttl)
+        if left is not None and whole is not None and options.refresh_ahead is not None:
+            due = max(left - (1 - options.refresh_ahead) * whole, _AT_ONCE)
+            left, late = due, max(left - due, 0.0)
+        stale = 0.0 if left is None else late + options.stale
+        note = None
+        if late or version or validators is not None:
+            note = Note(validators, late, whole, version)
+        self.memory.hold(key, value, note, left, stale, cost, importance)
+
+
+def _copy(record: Record, options: EntryOptions) -> Copy:
+    left, whole = record.ttl_left, None
+    state = State.FRESH if record.fresh else State.STALE
+    if record.fresh_until:
+        whole = (record.fresh_until - record.stored_at) / 1e9
+        if (
+            state is State.FRESH
+            and left is not None
+            and options.refresh_ahead is not None
+            and left <= (1 - options.refresh_ahead) * whole
+        ):
+            state = State.DUE
+    return Copy(
+        record.value,
+        Tier.DISK,
+        state,
+        left,
+        whole,
+        record.validators,
+        record.cost,
+        record.version,
+        record.tag,
+    )
