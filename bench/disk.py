@@ -1,8 +1,8 @@
 """Compares caches on disk: operations, arrays viewed in place, and processes that read together.
 
-Operations are measured as by ``ratios``. Then one process reads the values of a directory, and two
-at the same time: what is told is how much the two read in the time that one takes, on the
-processor clocks of the readers, so that what else runs on the machine counts for little.
+Operations are measured as by ``ratios``. Then two processes open one directory, and in every round
+one of them reads alone, and then both at the same time. What is told is how much the two read in
+the time of one, on the processor clock of the reader.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 READ_TOGETHER = ("get", "get_many")
 _READY_SECONDS = 60
-_READING_SECONDS = 0.3
+_TURN_NS = 50_000_000
 
 _together: Barrier
 """Of the processes that read at the same time; set in each of them."""
@@ -93,35 +93,33 @@ def measure_together(
                 batches = batched(operation.stored(), 1000)
                 items = [dict.fromkeys(keys, operation.value) for keys in batches]
                 compile_loop(peer.statements["set_many"], "items")(cache, items, None)
-            times = []
-            for turn in range(options.rounds):
-                seeds = [options.seed + 2 * turn, options.seed + 2 * turn + 1]
-                (alone,) = read_in_processes(peer, operation, directory, seeds[:1])
-                times.append(sum(read_in_processes(peer, operation, directory, seeds)) / alone)
+            alone, both = read_in_two_processes(peer, operation, directory, options)
+            times = [2 * one / other for one, other in zip(alone, both, strict=True)]
         found[peer.name] = {"times": spread(times)}
     print_row(name, [cell(found[p.name]["times"]) if p.name in found else "" for p in peers])
     return found
 
 
-def read_in_processes(
-    peer: Peer, operation: Operation, directory: str, seeds: list[int]
-) -> list[float]:
-    """Steps per nanosecond of as many processes as there are seeds, which read at the same time."""
+def read_in_two_processes(
+    peer: Peer, operation: Operation, directory: str, options: argparse.Namespace
+) -> tuple[list[float], list[float]]:
+    """Nanoseconds of one process per round: while it reads alone, and while both do."""
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(len(seeds))
-    with ProcessPoolExecutor(len(seeds), context, _join, (barrier,)) as processes:
-        reading = [
+    with ProcessPoolExecutor(2, context, _join, (context.Barrier(2),)) as processes:
+        spent, _ = [
             processes.submit(
                 _read,
                 peer.name,
                 peer.statements[operation.statement],
                 operation.over,
                 directory,
-                operation.work(Random(seed), 0),
+                operation.work(Random(options.seed + alone), 0),
+                [alone, True] * options.rounds,
             )
-            for seed in seeds
+            for alone in (True, False)
         ]
-        return [one.result() for one in reading]
+        times = spent.result()
+    return times[0::2], times[1::2]
 
 
 def _join(barrier: Barrier) -> None:
@@ -129,15 +127,23 @@ def _join(barrier: Barrier) -> None:
     _together = barrier
 
 
-def _read(name: str, statement: str, over: str, directory: str, work: list[Any]) -> float:
-    """Read for a while, when all others are ready too; return how fast."""
+def _read(
+    name: str, statement: str, over: str, directory: str, work: list[Any], turns: list[bool]
+) -> list[float]:
+    """Read in those turns that are ours, each begun together; nanoseconds per pass of each."""
     loop = compile_loop(statement, over)
     (peer,) = (peer for peer in DISK if peer.name == name)
+    spent = []
     with peer.make(Path(directory)) as cache:
         loop(cache, work, None)
-        _together.wait(_READY_SECONDS)
-        steps, started, until = 0, time.process_time_ns(), time.monotonic() + _READING_SECONDS
-        while time.monotonic() < until:
-            loop(cache, work, None)
-            steps += len(work)
-        return steps / (time.process_time_ns() - started)
+        started = time.process_time_ns()
+        loop(cache, work, None)
+        passes = 1 + _TURN_NS // (time.process_time_ns() - started)
+        for ours in turns:
+            _together.wait(_READY_SECONDS)
+            if ours:
+                started = time.process_time_ns()
+                for _ in range(passes):
+                    loop(cache, work, None)
+                spent.append((time.process_time_ns() - started) / passes)
+    return spent
