@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from bench import ratios, table, tails
+from bench import disk, ratios, table, tails
 from bench.footprint import use
 from bench.operations import KEYS, ONCE, memory_operations
-from bench.peers import MEMORY, TTL, Peer
+from bench.peers import DISK, MEMORY, TTL, Peer
 
 SMALL = [peer for peer in MEMORY if peer.name in ("dict", "hybridcore", TTL, "lru_cache")]
 STEPS = 2000
@@ -74,6 +74,20 @@ def test_a_reader_is_timed_while_the_cache_shrinks(tmp_path):
     (measured,) = (found[title] for title in found if title.startswith("Dropping 20,000 "))
     assert set(measured["longest wait of a get"]) == {"dict", "hybridcore", TTL}
     assert all(peer["ns"]["min"] > 0 for line in measured.values() for peer in line.values())
+
+
+def test_caches_on_disk_are_compared(tmp_path, monkeypatch):
+    """Operations and views have ratios, and two processes read about as much as one or twice it."""
+    peers = [peer for peer in DISK if peer.name in ("py-lmdb", "hybridcore")]
+    monkeypatch.setattr(disk, "DISK", peers)
+    path = tmp_path / "out.json"
+    found = run(disk, path, "--only", "get_many 64 KiB", "--megabytes", "1")
+    ratios_found, together = found.values()
+    assert ratios_found["get_many 64 KiB"]["py-lmdb"]["ratio"]["median"] == 1
+    (times,) = together.values()
+    assert all(0.2 < times[peer.name]["times"]["median"] < 20 for peer in peers)
+    (views,) = run(disk, path, "--only", "view", "--megabytes", "1").values()
+    assert set(views["view 1 MiB float32"]) == {"py-lmdb", "hybridcore"}
 
 
 @pytest.mark.parametrize("peer", SMALL, ids=lambda peer: peer.name)

@@ -3,6 +3,10 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
+cdef enum:
+    WAITING = 32   # uses that are stamped together
+
+
 cdef struct Mark:
     uint32_t last           # how many records had been written at its last use
     uint16_t tag            # whose mark it is: bits of the key's hash
@@ -33,9 +37,12 @@ cdef class Marks:
     cdef Shared* shared
     cdef Mark* table
     cdef uint64_t room      # marks that the buffer can hold
+    cdef int waiters
+    cdef uint64_t waiting[WAITING]   # hashes of keys whose use is not stamped yet
+    cdef uint32_t used_at[WAITING]
 
     cdef Mark* c_bucket(self, uint64_t hash) noexcept
-    cdef void c_expect(self, const char* key, Py_ssize_t size) noexcept
+    cdef void c_settle(self) noexcept
     cdef void c_used(self, const char* key, Py_ssize_t size) noexcept
     cdef void c_stamp(self, uint64_t hash, uint32_t now) noexcept
     cdef Mark* c_find(self, uint64_t hash) noexcept

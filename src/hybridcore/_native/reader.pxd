@@ -77,11 +77,11 @@ cdef class Reader:
                          bint again=*) except -1
     cdef int c_age(self, const Header* header, int64_t* now) except -1
     cdef object c_value(self, const Header* header)
-    cdef int c_hit(self, bytes key, int age) except -1
+    cdef int c_mark(self, bytes key) except -1
     cdef object c_get(self, object txn, bytes key)
     cdef object c_look_up(self, key)
     cdef object c_view(self, View view)
     cdef object c_shown(self, View view, Pin pin, const Header* header)
     cdef Record c_fetch(self, object txn, bytes key)
-    cdef Record c_unpack(self, bytes key, const Header* header)
+    cdef Record c_unpack(self, const Header* header)
     cdef Record c_record(self, const Header* header, int64_t now)

@@ -224,6 +224,8 @@ cdef class Reader:
     def close_reader(self):
         """Refuse lookups from now on."""
         self.closed = True
+        if self.marks is not None:
+            self.marks.c_settle()
 
     def lookups(self):
         """(hits, stale hits, misses, expired, damaged) so far."""
@@ -283,8 +285,6 @@ cdef class Reader:
         cdef Py_ssize_t size
         cdef PyObject* arguments[2]
         try:
-            if self.marks is not None:
-                self.marks.c_expect(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
             name = key if PyBytes_GET_SIZE(key) < MAX_LMDB_KEY else self.squeeze(key)
             arguments[0], arguments[1] = <PyObject*> txn, <PyObject*> name
             record = PyObject_Vectorcall(self.gate.get, arguments, 2, NULL)
@@ -355,17 +355,13 @@ cdef class Reader:
             self.damaged += 1
             return _MISSING
 
-    cdef int c_hit(self, bytes key, int age) except -1:
-        """Count and mark a use: every record that was found and read passes here."""
+    cdef int c_mark(self, bytes key) except -1:
+        """Mark the use of a record that was found."""
         cdef bytes name = key
         if self.marks is not None:
             if PyBytes_GET_SIZE(key) >= MAX_LMDB_KEY:
                 name = self.squeeze(key)
             self.marks.c_used(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
-        if age == FRESH:
-            self.hits += 1
-        else:
-            self.stale_hits += 1
         return 0
 
     cdef object c_get(self, object txn, bytes key):
@@ -377,7 +373,7 @@ cdef class Reader:
             if self.c_age(&header, &now) == FRESH:
                 value = self.c_value(&header)
                 if value is not _MISSING:
-                    self.c_hit(key, FRESH)
+                    self.hits += 1
                     return value
             else:
                 self.expired += 1
@@ -389,11 +385,11 @@ cdef class Reader:
         cdef Header header
         record = self.c_find(txn, key, &header)
         if record is not None:
-            return self.c_unpack(key, &header)
+            return self.c_unpack(&header)
         self.misses += 1
         return None
 
-    cdef Record c_unpack(self, bytes key, const Header* header):
+    cdef Record c_unpack(self, const Header* header):
         """The record that was found, fresh or stale, or None."""
         cdef Record record
         cdef int64_t now
@@ -403,7 +399,10 @@ cdef class Reader:
         else:
             value = self.c_value(header)
             if value is not _MISSING:
-                self.c_hit(key, age)
+                if age == FRESH:
+                    self.hits += 1
+                else:
+                    self.stale_hits += 1
                 record = self.c_record(header, now)
                 record.value = value
                 record.fresh = age == FRESH
@@ -444,7 +443,8 @@ cdef class Reader:
             if self.c_age(&header, &now) == FRESH:
                 value = self.c_shown(view, pin, &header)
                 if value is not _MISSING:
-                    self.c_hit(key, FRESH)
+                    self.hits += 1
+                    self.c_mark(key)
                     return value
             else:
                 self.expired += 1
@@ -482,10 +482,13 @@ cdef class Reader:
         cdef bytes encoded = self.c_key(key)
         txn = self.c_enter(self.large > 0)
         try:
-            return self.c_get(txn, encoded)
+            value = self.c_get(txn, encoded)
         finally:
             txn = None
             self.gate.c_leave()
+        if value is not _MISSING:
+            self.c_mark(encoded)
+        return value
 
     def get(self, key, default=None):
         """Return the fresh value under the key, else ``default``.
@@ -532,6 +535,7 @@ cdef class Reader:
                 value = self.c_get(txn, <bytes> names[i])
                 if value is not _MISSING:
                     values[wanted[i]] = value
+                    self.c_mark(<bytes> names[i])
         finally:
             txn = None
             self.gate.c_leave()
@@ -540,12 +544,16 @@ cdef class Reader:
     def fetch(self, key, /):
         """Return the `Record` under the key, be it fresh or stale, or None."""
         cdef bytes encoded = self.c_key(key)
+        cdef Record record
         txn = self.c_enter(self.large > 0)
         try:
-            return self.c_fetch(txn, encoded)
+            record = self.c_fetch(txn, encoded)
         finally:
             txn = None
             self.gate.c_leave()
+        if record is not None:
+            self.c_mark(encoded)
+        return record
 
     def unpack(self, bytes record, bytes form not None):
         """Return the `Record` of a canonical key from its bytes, or None; like `fetch`."""
@@ -554,7 +562,8 @@ cdef class Reader:
             if self.c_is_whole(
                 <const uint8_t*> PyBytes_AS_STRING(record), PyBytes_GET_SIZE(record), form, &header
             ):
-                return self.c_unpack(form, &header)
+                self.c_mark(form)
+                return self.c_unpack(&header)
         self.misses += 1
         return None
 
@@ -570,6 +579,7 @@ cdef class Reader:
                 record = self.c_fetch(txn, <bytes> names[i])
                 if record is not None:
                     records[wanted[i]] = record
+                    self.c_mark(<bytes> names[i])
         finally:
             txn = None
             self.gate.c_leave()
