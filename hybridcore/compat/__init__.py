@@ -1,1 +1,1 @@
-"""Modules to import in the place of others: `hybridcore.compat.functools`."""
+"""Modules to import in the place of others: `functools`, `cachetools`, `diskcache`."""
