@@ -87,6 +87,17 @@ class TestIndex:
         assert list(reversed(index)) == ["a", "b"]
         assert pickle.loads(pickle.dumps(index)) == index == Index(str(tmp_path / "i"))
 
+    def test_durability(self, tmp_path: Path) -> None:
+        """What is no cache survives a power failure, unless its cache was made otherwise."""
+        index = Index(str(tmp_path / "i"))
+        quick = Index.fromcache(Cache(tmp_path / "q", eviction_policy="none"))
+        with FanoutCache(tmp_path / "f") as fanout:
+            caches = [index.cache, fanout.deque("d").cache, fanout.cache("c"), quick.cache]
+            synced = [cache._tier._environment._state.durability for cache in caches]
+        assert synced == ["power", "power", "process", "process"]
+        quick.cache.reset("sqlite_synchronous", 2)
+        assert quick.cache._tier._environment._state.durability == "power"
+
     def test_takes(self, tmp_path: Path) -> None:
         """pop and popitem take, setdefault adds once."""
         index = Index.fromcache(Cache(tmp_path / "i"), a=1, b=2, c=3)

@@ -45,7 +45,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "disk_min_file_size": 2**15,
     "disk_pickle_protocol": 5,
 }
-"""What may be given to `Cache`; those of SQLite and of files are kept and have no effect."""
+"""What may be given to `Cache`; most of SQLite and of files are kept and have no effect."""
 
 EVICTION_POLICY: dict[str, Weights | None] = {
     "none": None,
@@ -57,6 +57,12 @@ EVICTION_POLICY: dict[str, Weights | None] = {
 
 UNBOUNDED = 2**40
 """Bytes that a cache of the eviction policy "none" may take before it evicts after all."""
+
+SYNCED = 2
+"""From this ``sqlite_synchronous`` on, FULL in SQLite, each write survives a power failure."""
+
+KEPT: dict[str, Any] = {"eviction_policy": "none", "sqlite_synchronous": SYNCED}
+"""The settings of what is no cache but data: `Index` and `Deque`."""
 
 
 class Timeout(Exception):

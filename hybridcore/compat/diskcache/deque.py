@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.compat.diskcache.cache import Cache
-from hybridcore.compat.diskcache.core import ENOVAL, transact
+from hybridcore.compat.diskcache.core import ENOVAL, KEPT, transact
 
 if TYPE_CHECKING:
     import os
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Deque(Sequence[Any]):
     """``Deque(iterable, directory, maxlen)``; without a directory a temporary one.
 
-    The ends are quick; ``deque[n]`` walks there from the nearer end.
+    The ends are quick; ``deque[n]`` walks there from the nearer end. Each write is synced and
+    survives a power failure; for one that is not, give `fromcache` a `Cache` of your own.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Deque(Sequence[Any]):
         directory: str | os.PathLike[str] | None = None,
         maxlen: int | None = None,
     ) -> None:
-        self._start(Cache(directory, eviction_policy="none"), iterable, maxlen)
+        self._start(Cache(directory, **KEPT), iterable, maxlen)
 
     @classmethod
     def fromcache(
@@ -162,8 +163,8 @@ class Deque(Sequence[Any]):
         self._cache.clear()
 
     def copy(self) -> Deque:
-        """A deque over the same directory, as in diskcache."""
-        return type(self)(directory=self.directory, maxlen=self._maxlen)
+        """A deque over the same items, as in diskcache."""
+        return type(self).fromcache(self._cache, maxlen=self._maxlen)
 
     __copy__ = copy
     transact = transact

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.compat.diskcache.cache import Cache
+from hybridcore.compat.diskcache.core import KEPT
 from hybridcore.compat.diskcache.deque import Deque
 from hybridcore.compat.diskcache.index import Index
 
@@ -65,9 +66,9 @@ class FanoutCache(Cache):
     def _own(self, directory: str) -> Cache:
         return Cache(
             directory,
-            eviction_policy="none",
             codecs=self._own_codecs,
             pickle_key=self._pickle_key,
+            **KEPT,
         )
 
     def _found(self, family: str, name: str, make: Any, **options: Any) -> Any:

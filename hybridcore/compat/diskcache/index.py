@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.compat.diskcache.cache import Cache
-from hybridcore.compat.diskcache.core import ENOVAL, transact
+from hybridcore.compat.diskcache.core import ENOVAL, KEPT, transact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 class Index(MutableMapping[Any, Any]):
     """``Index(directory, mapping or pairs, **items)``; without a directory a temporary one.
 
-    For codecs of your own or pickle: ``Index.fromcache(Cache(directory, eviction_policy="none",
-    codecs=...))``.
+    Each write is synced and survives a power failure. Without that, or with codecs of your own:
+    ``Index.fromcache(Cache(directory, eviction_policy="none", codecs=...))``.
     """
 
     def __init__(self, *args: Any, **items: Any) -> None:
         directory = None
         if args and (args[0] is None or isinstance(args[0], (str, os.PathLike))):
             directory, *args = args  # type: ignore[assignment]  # the rest is a list
-        self._cache = Cache(directory, eviction_policy="none")
+        self._cache = Cache(directory, **KEPT)
         self.update(*args, **items)
 
     @classmethod

@@ -11,6 +11,7 @@ from hybridcore.compat.diskcache.core import (
     DEFAULT_SETTINGS,
     ENOVAL,
     EVICTION_POLICY,
+    SYNCED,
     UNBOUNDED,
     check_disk,
     refuse_original,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hybridcore.codec import Codecs
     from hybridcore.disk.tier import Lmdb
 
+_OF_THE_TIER = ("size_limit", "eviction_policy", "sqlite_synchronous")
 _SMALLEST = 128 * 1024
 """Bytes; the disk tier takes no smaller bound."""
 
@@ -81,7 +83,7 @@ class Opened:
             elif key not in ("count", "size"):
                 self._set(key, value)
                 self._counting = bool(self._settings["statistics"])
-                if key in ("size_limit", "eviction_policy"):
+                if key in _OF_THE_TIER:
                     self.close()
         return getattr(self, key)
 
@@ -143,7 +145,14 @@ class Opened:
         policy = self._settings["eviction_policy"]
         limit = UNBOUNDED if policy == "none" else max(self._settings["size_limit"], _SMALLEST)
         weights = None if policy == "least-recently-stored" else EVICTION_POLICY[policy]
-        return Lmdb(self._directory, max_bytes=limit, codecs=self._codecs, weights=weights)
+        synced = self._settings["sqlite_synchronous"] >= SYNCED
+        return Lmdb(
+            self._directory,
+            max_bytes=limit,
+            codecs=self._codecs,
+            weights=weights,
+            durability="power" if synced else "process",
+        )
 
     def _set(self, name: str, value: Any) -> None:
         if name not in DEFAULT_SETTINGS:
