@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import pickle
+import shutil
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -404,6 +405,8 @@ class TestWhole:
         with Cache() as one, Cache() as other:
             assert one.directory != other.directory
             assert repr(one) == f"Cache({one.directory!r})"
+        shutil.rmtree(one.directory)
+        shutil.rmtree(other.directory)
 
     def test_check_warns(self, cache: Cache, monkeypatch) -> None:
         """Each thing that is wrong is a warning and in the list."""
@@ -464,6 +467,7 @@ class Model(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.cache.close()
+        shutil.rmtree(self.cache.directory)
 
     def _write(self, key: Any, value: Any) -> None:
         self.model.pop(key, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import threading
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,12 @@ class TestIndex:
         quick.cache.reset("sqlite_synchronous", 2)
         assert quick.cache._tier._environment._state.durability == "power"
 
+    def test_room(self, tmp_path: Path) -> None:
+        """What could hold a terabyte takes little room as long as it holds little."""
+        index = Index(str(tmp_path / "i"), a=1)
+        assert sum(file.stat().st_size for file in (tmp_path / "i").iterdir()) < 1_000_000
+        assert index == {"a": 1}
+
     def test_takes(self, tmp_path: Path) -> None:
         """pop and popitem take, setdefault adds once."""
         index = Index.fromcache(Cache(tmp_path / "i"), a=1, b=2, c=3)
@@ -153,6 +160,7 @@ class TestDeque:
             assert list(ours) == list(theirs)
             assert list(reversed(ours)) == list(reversed(theirs))
         ours.cache.close()
+        shutil.rmtree(ours.directory)
 
     def test_rest(self, tmp_path: Path) -> None:
         """It compares with sequences, peeks, counts, and is the same when opened again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.compat.diskcache.core import (
@@ -143,7 +144,10 @@ class Opened:
         from hybridcore.disk import Lmdb
 
         policy = self._settings["eviction_policy"]
-        limit = UNBOUNDED if policy == "none" else max(self._settings["size_limit"], _SMALLEST)
+        limit = max(self._settings["size_limit"], _SMALLEST)
+        if policy == "none":
+            limit = UNBOUNDED
+            _spare_marks(Path(self._directory).absolute())
         weights = None if policy == "least-recently-stored" else EVICTION_POLICY[policy]
         synced = self._settings["sqlite_synchronous"] >= SYNCED
         return Lmdb(
@@ -165,6 +169,18 @@ class Opened:
                 f"got {value!r}"
             )
         self._settings[name] = value
+
+
+def _spare_marks(directory: Path) -> None:
+    """Make the table of marks small: the tier would take 256 MiB for so large a bound.
+
+    Marks tell eviction what was read, and nothing is evicted here.
+    """
+    from hybridcore.disk.directory import prepare
+    from hybridcore.disk.marks import open_marks
+
+    prepare(directory)
+    open_marks(directory, 0)
 
 
 def _reopened(kind: type[Any], directory: str, options: dict[str, Any]) -> Any:
