@@ -1,7 +1,7 @@
 """`diskcache` over `hybridcore.Lmdb`: ``from hybridcore.compat import diskcache``.
 
 >>> from hybridcore.compat import diskcache
->>> with diskcache.Cache() as cache:
+>>> with diskcache.Cache("cache") as cache:
 ...     cache.set("key", "value", expire=60, tag="words"), cache.get("key", tag=True)
 (True, ('value', 'words'))
 """
