@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -44,15 +44,28 @@ class Validators:
 
 
 @dataclass(frozen=True, slots=True)
+class Held(Validators):
+    """The validators of a copy that is held, and the copy itself: what a load may start from."""
+
+    value: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded(Generic[V]):
     """An origin's answer: here is the value.
 
-    ``ttl`` (seconds) overrides the cache's own when the origin knows better.
+    ``ttl`` (seconds), ``cost`` and ``importance`` override the cache's own when the origin knows
+    better. ``tags`` name groups to be invalidated together, ``depends_on`` the keys of which this
+    value is made.
     """
 
     value: V
     ttl: float | None = None
     validators: Validators | None = None
+    cost: float | None = None
+    importance: float | None = None
+    tags: tuple[str, ...] = ()
+    depends_on: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +77,12 @@ class NotModified:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """An origin's answer: there is no such key."""
+    """An origin's answer: there is no such key; remember that for ``ttl`` seconds.
+
+    Without ``ttl`` it is remembered as long as the cache does by itself.
+    """
+
+    ttl: float | None = None
 
 
 Answer = Loaded[V] | NotModified | NotFound

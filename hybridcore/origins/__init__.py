@@ -6,12 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcore.origins.base import Origin
 from hybridcore.origins.callable import CallableOrigin
+from hybridcore.origins.context import LoadContext
+from hybridcore.origins.loaders import Loaders
 
 if TYPE_CHECKING:
     from hybridcore.origins.guarded import Guard, GuardedOrigin
     from hybridcore.origins.http import HttpOrigin, HttpStats
 
-__all__ = ["CallableOrigin", "Guard", "GuardedOrigin", "HttpOrigin", "HttpStats", "Origin"]
+__all__ = [
+    "CallableOrigin",
+    "Guard",
+    "GuardedOrigin",
+    "HttpOrigin",
+    "HttpStats",
+    "LoadContext",
+    "Loaders",
+    "Origin",
+]
 
 
 def __getattr__(name: str) -> Any:
