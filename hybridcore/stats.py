@@ -214,3 +214,42 @@ class GuardStats:
     retries: int
     timeouts: int
     left_behind: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventStats:
+    """What an event bus counted since it was made.
+
+    An event is delivered when every listener was told, ``failed`` are the listeners that raised
+    meanwhile. ``dropped`` are the events that found the queue full. ``waiting`` and ``listeners``
+    are of now.
+    """
+
+    delivered: int
+    dropped: int
+    failed: int
+    waiting: int
+    listeners: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteQueueStats:
+    """What a write-behind queue counted since it was made.
+
+    A write that replaces one of the same key that waits is ``coalesced``; the others end as
+    ``written`` or ``dropped``, the latter after the last try or for lack of time at close.
+    ``batches`` are the calls of the origin that wrote several keys at once, ``retries`` the tries
+    beyond the first, ``rejected`` the writes that found the queue full. ``waiting``, ``running``
+    and ``oldest`` (age in seconds of the one that waits longest) are of now.
+    """
+
+    queued: int
+    coalesced: int
+    written: int
+    batches: int
+    retries: int
+    dropped: int
+    rejected: int
+    waiting: int
+    running: int
+    oldest: float
