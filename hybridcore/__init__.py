@@ -24,6 +24,7 @@ from hybridcore.errors import (
     OriginTimeoutError,
     OriginUnavailableError,
     PartialLoadError,
+    QueueFullError,
     ReadOnlyOriginError,
     ValueTooLargeError,
     VersionConflictError,
@@ -49,10 +50,20 @@ if TYPE_CHECKING:
     from hybridcore.config import EntryOptions, Memory
     from hybridcore.decorators import AsyncCached, Cached, cached, lru_cache
     from hybridcore.disk import Admission, Lmdb
+    from hybridcore.events import Event, EventBus, EventKind
     from hybridcore.features import disable, disabled, enable, is_enabled
     from hybridcore.hybrid import HybridCache
-    from hybridcore.origins import CallableOrigin, Guard, GuardedOrigin, HttpOrigin, Origin
+    from hybridcore.origins import (
+        CallableOrigin,
+        Guard,
+        GuardedOrigin,
+        HttpOrigin,
+        LoadContext,
+        Loaders,
+        Origin,
+    )
     from hybridcore.retry import Retry
+    from hybridcore.write_queue import MemoryQueue
 
 __version__ = "0.1.0"
 
@@ -67,12 +78,18 @@ _LAZY = {
     "Codecs": "codec",
     "Compression": "codec",
     "EntryOptions": "config",
+    "Event": "events",
+    "EventBus": "events",
+    "EventKind": "events",
     "Guard": "origins",
     "GuardedOrigin": "origins",
     "HttpOrigin": "origins",
     "HybridCache": "hybrid",
     "Lmdb": "disk",
+    "LoadContext": "origins",
+    "Loaders": "origins",
     "Memory": "config",
+    "MemoryQueue": "write_queue",
     "Origin": "origins",
     "Retry": "retry",
     "cached": "decorators",
@@ -105,6 +122,9 @@ __all__ = [
     "EncodeError",
     "Entry",
     "EntryOptions",
+    "Event",
+    "EventBus",
+    "EventKind",
     "EvictionCause",
     "Guard",
     "GuardedOrigin",
@@ -114,8 +134,11 @@ __all__ = [
     "KeyEncodingError",
     "Listener",
     "Lmdb",
+    "LoadContext",
     "Loaded",
+    "Loaders",
     "Memory",
+    "MemoryQueue",
     "NotFound",
     "NotFoundError",
     "NotModified",
@@ -124,6 +147,7 @@ __all__ = [
     "OriginTimeoutError",
     "OriginUnavailableError",
     "PartialLoadError",
+    "QueueFullError",
     "ReadOnlyOriginError",
     "Retry",
     "Tier",

@@ -8,6 +8,7 @@
      +-- DecodeError (ValueError)           stored bytes that no codec can read
      +-- NotFoundError (KeyError)           the origin says there is no such key
      +-- ClosedError (RuntimeError)         used after close()
+     +-- QueueFullError (RuntimeError)      as many writes as may wait for the origin do
      +-- DiskError (OSError)                the disk tier cannot work
      +-- OriginError                        the origin could not answer
           +-- OriginUnavailableError        refused, unreachable, 5xx, 429
@@ -58,6 +59,10 @@ class NotFoundError(HybridCoreError, KeyError):
 
 class ClosedError(HybridCoreError, RuntimeError):
     """The cache or tier was used after ``close()``."""
+
+
+class QueueFullError(HybridCoreError, RuntimeError):
+    """As many writes as may wait for the origin do; this one was not taken."""
 
 
 class DiskError(HybridCoreError, OSError):
