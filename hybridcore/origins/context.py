@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from hybridcore.errors import ConfigurationError, OriginError, OriginUnavailableError
@@ -105,30 +104,31 @@ class LoadContext:
         if isinstance(result, NotModified):
             return NotModified(ttl) if result.ttl is None else result
         loaded: Loaded[Any] = result if isinstance(result, Loaded) else Loaded(result)
-        return replace(
-            loaded,
-            ttl=ttl if loaded.ttl is None else loaded.ttl,
-            cost=_measure("cost", self.cost if loaded.cost is None else loaded.cost),
-            importance=_measure(
-                "importance", self.importance if loaded.importance is None else loaded.importance
-            ),
-            tags=loaded.tags or _several("tags", self.tags),
-            depends_on=loaded.depends_on or _several("depends_on", self.depends_on),
+        cost = self.cost if loaded.cost is None else loaded.cost
+        importance = self.importance if loaded.importance is None else loaded.importance
+        return Loaded(
+            loaded.value,
+            ttl if loaded.ttl is None else loaded.ttl,
+            loaded.validators,
+            None if cost is None else _measure("cost", cost),
+            None if importance is None else _measure("importance", importance),
+            loaded.tags or _several("tags", self.tags),
+            loaded.depends_on or _several("depends_on", self.depends_on),
         )
 
     def __repr__(self) -> str:
         return f"LoadContext({self.key!r}, {dict(self.args)!r})"
 
 
-def _measure(name: str, number: float | None) -> float | None:
-    if number is None or (
-        isinstance(number, (int, float)) and 0 <= number < math.inf and number is not True
-    ):
+def _measure(name: str, number: float) -> float:
+    if isinstance(number, (int, float)) and 0 <= number < math.inf and number is not True:
         return number
     raise ConfigurationError(f"ctx.{name} is expected to be a number of at least 0, got {number!r}")
 
 
 def _several(name: str, items: Iterable[Any]) -> tuple[Any, ...]:
+    if isinstance(items, tuple):
+        return items
     if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
         raise ConfigurationError(
             f"ctx.{name} is expected to be a list, got {items!r}; a single one is [{items!r}]"
