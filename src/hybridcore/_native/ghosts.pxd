@@ -1,80 +1,102 @@
 """What is remembered of evicted entries: fingerprints of 8 bytes, no keys and no values.
 
-A table of sets of eight. A new ghost takes a free place in its set or that of the oldest, so the
-table needs no upkeep. Two keys may share a fingerprint, one pair in some ten thousand: a habit is
-then credited to the wrong one, which costs a bit of precision and nothing else.
+A table of sets of eight, each in a cache line of its own. A new ghost takes a free place in its
+set or that of the oldest, so the table needs no upkeep. Two keys may share a fingerprint, one pair
+in some ten thousand: a habit is then credited to the wrong one, which costs a bit of precision and
+nothing else.
 """
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 
-from hybridcore._native.entry cimport NIL
+from hybridcore._native.bits cimport lowest_bit
 
 cdef enum:
     WAYS = 8
+    LINE = 64               # bytes of a set
+    NO_WAY = -1
 
 
-cdef struct Ghost:
-    uint32_t last           # its last use, on the clock of requests
-    uint16_t tag            # odd; 0: no ghost
-    uint8_t kind
-    uint8_t frequency
+cdef extern from *:
+    """
+    #define HC_EVERY_TAG 0x0001000100010001ull
+    #define HC_EVERY_TOP 0x8000800080008000ull
+    """
+    const uint64_t EVERY_TAG "HC_EVERY_TAG"
+    const uint64_t EVERY_TOP "HC_EVERY_TOP"
 
 
 cdef struct Ghosts:
-    Ghost* places
-    uint32_t sets           # a power of two
+    uint64_t tags[2]        # of 16 bits, the first in the lowest; 0: no ghost
+    uint32_t last[8]        # its last use, on the clock of requests
+    uint8_t kind[8]
+    uint8_t frequency[8]
 
 
-cdef inline bint ghosts_init(Ghosts* ghosts, uint64_t wanted) noexcept nogil:
+cdef struct Graveyard:
+    Ghosts* sets
+    uint32_t mask           # the number of sets, a power of two, less one
+    void* block             # what was allocated
+
+
+cdef inline bint graveyard_init(Graveyard* graveyard, uint64_t wanted) noexcept nogil:
     """Room for at least so many; False when memory is out."""
-    ghosts.sets = 1
-    while <uint64_t> ghosts.sets * WAYS < wanted:
-        ghosts.sets *= 2
-    ghosts.places = <Ghost*> PyMem_RawCalloc(<size_t> ghosts.sets * WAYS, sizeof(Ghost))
-    return ghosts.places != NULL
+    cdef size_t sets = 1
+    while sets * WAYS < wanted:
+        sets *= 2
+    graveyard.mask = <uint32_t> (sets - 1)
+    graveyard.block = PyMem_RawCalloc(sets + 1, LINE)
+    graveyard.sets = <Ghosts*> ((<uintptr_t> graveyard.block + LINE - 1) // LINE * LINE)
+    return graveyard.block != NULL
 
 
-cdef inline void ghosts_free(Ghosts* ghosts) noexcept nogil:
-    PyMem_RawFree(ghosts.places)
+cdef inline void graveyard_free(Graveyard* graveyard) noexcept nogil:
+    PyMem_RawFree(graveyard.block)
 
 
-cdef inline uint32_t scatter(uint32_t hash) noexcept nogil:
+cdef inline uint64_t scatter(uint32_t hash) noexcept nogil:
     """Spread consecutive numbers, which the table of entries wants near each other."""
-    hash = (hash ^ (hash >> 15)) * <uint32_t> 0x2C1B3C6D
-    hash = (hash ^ (hash >> 12)) * <uint32_t> 0x297A2D39
-    return hash ^ (hash >> 15)
+    return (hash ^ (hash >> 15)) * <uint64_t> 0xD6E8FEB86659FD93
 
 
-cdef inline uint16_t ghost_tag(uint32_t scattered) noexcept nogil:
-    return <uint16_t> ((scattered >> 16) | 1)
+cdef inline Ghosts* ghosts_of(Graveyard* graveyard, uint64_t scattered) noexcept nogil:
+    """The set of a key."""
+    return &graveyard.sets[<uint32_t> (scattered >> 20) & graveyard.mask]
 
 
-cdef inline Ghost* ghost_set(Ghosts* ghosts, uint32_t scattered) noexcept nogil:
-    return ghosts.places + <size_t> (scattered & (ghosts.sets - 1)) * WAYS
+cdef inline uint32_t tag_of(uint64_t scattered) noexcept nogil:
+    return <uint32_t> (scattered >> 48) | 1
 
 
-cdef inline Ghost* ghost_find(Ghosts* ghosts, uint32_t hash) noexcept nogil:
-    """The ghost of a key, NULL when there is none."""
-    cdef uint32_t scattered = scatter(hash)
-    cdef Ghost* places = ghost_set(ghosts, scattered)
-    cdef uint16_t tag = ghost_tag(scattered)
-    cdef int way
-    for way in range(WAYS):
-        if places[way].tag == tag:
-            return &places[way]
-    return NULL
+cdef inline int way_of(Ghosts* ghosts, uint32_t tag) noexcept nogil:
+    """The first place with the tag, NO_WAY when there is none."""
+    cdef uint64_t found = ghosts.tags[0] ^ tag * EVERY_TAG
+    found = (found - EVERY_TAG) & ~found & EVERY_TOP    # the lowest bit is that of a zero
+    if found:
+        return lowest_bit(found) >> 4
+    found = ghosts.tags[1] ^ tag * EVERY_TAG
+    found = (found - EVERY_TAG) & ~found & EVERY_TOP
+    if found:
+        return 4 + (lowest_bit(found) >> 4)
+    return NO_WAY
 
 
-cdef inline Ghost* ghost_place(Ghosts* ghosts, uint32_t hash, uint32_t now) noexcept nogil:
-    """Where the ghost of a key goes: a free place, or that of the oldest of its set."""
-    cdef Ghost* places = ghost_set(ghosts, scatter(hash))
+cdef inline void set_tag(Ghosts* ghosts, int way, uint32_t tag) noexcept nogil:
+    cdef int shift = 16 * (way & 3)
+    cdef uint64_t others = ghosts.tags[way >> 2] & ~(<uint64_t> 0xFFFF << shift)
+    ghosts.tags[way >> 2] = others | <uint64_t> tag << shift
+
+
+cdef inline bint is_ghost(Ghosts* ghosts, int way) noexcept nogil:
+    return (ghosts.tags[way >> 2] >> 16 * (way & 3) & 0xFFFF) != 0
+
+
+cdef inline int oldest_way(Ghosts* ghosts, uint32_t now) noexcept nogil:
+    """The place of the oldest ghost, to within eight requests."""
+    cdef uint32_t oldest = 0
     cdef uint32_t age
-    cdef uint32_t most = 0
-    cdef int oldest = 0
     cdef int way
     for way in range(WAYS):
-        age = now - places[way].last if places[way].tag else NIL
-        oldest = way if age > most else oldest
-        most = age if age > most else most
-    return &places[oldest]
+        age = ((now - ghosts.last[way]) & ~<uint32_t> (WAYS - 1)) | <uint32_t> way
+        oldest = age if age > oldest else oldest
+    return oldest & (WAYS - 1)

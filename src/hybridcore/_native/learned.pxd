@@ -24,7 +24,7 @@ from libc.string cimport memcpy
 from hybridcore._native.bits cimport half_octave, highest_bit, prefetch
 from hybridcore._native.entry cimport NIL, Entry, Extra, Habit
 from hybridcore._native.ghosts cimport (
-    Ghost, Ghosts, ghost_find, ghost_place, ghost_set, ghost_tag, scatter,
+    NO_WAY, Ghosts, Graveyard, ghosts_of, oldest_way, scatter, set_tag, tag_of, way_of,
 )
 
 cdef enum:
@@ -65,6 +65,7 @@ cdef struct Lesson:
     uint32_t requests_before    # up to the last lesson
     uint32_t strangers_before   # of those, for keys never seen
     uint32_t put_off        # lessons in a row
+    bint dull               # nearly all requests since the last one were for keys never seen
     float all_hits[33]
     float all_risk[33]
     float some_hits[8][33]  # by frequency
@@ -94,7 +95,7 @@ cdef struct Knowledge:
     float strangers         # the same, lately
     float returned          # new entries with a ghost
     Lesson lesson
-    Ghosts ghosts
+    Graveyard graveyard
     Victim queue[24]        # the next to go is the last
     uint32_t queued
 
@@ -167,46 +168,57 @@ cdef inline void learned_add(Learned* learned, Entry* entry) noexcept nogil:
     """A new entry came in, perhaps one that was evicted not long ago."""
     cdef Habit* habit = &entry.policy.habit
     cdef Knowledge* knowledge = learned.knowledge
-    cdef Ghost* ghost = NULL
+    cdef Ghosts* ghosts
+    cdef uint64_t scattered
     cdef int age
+    cdef int way = NO_WAY
     learned.now += 1
     habit.last = learned.now
     if knowledge != NULL:
-        ghost = ghost_find(&knowledge.ghosts, entry.hash)
-    if ghost != NULL:
-        age = age_of(learned, ghost.last)
-        knowledge.hits[ghost.kind][age] += 1
-        knowledge.returned += 1
-        learned.readmitted += 1
-        habit.frequency = ghost.frequency + <uint8_t> (ghost.frequency < 255)
-        habit.kind = kind_of(habit.frequency, age)
-        ghost.tag = 0
-        learned.newcomers = 0
-    else:
-        habit.frequency = 1
-        habit.kind = kind_of_new(learned.newcomers)
-        learned.newcomers += 1
-        if knowledge != NULL:
-            knowledge.strangers_ever += 1
-            knowledge.strangers += 1
+        scattered = scatter(entry.hash)
+        ghosts = ghosts_of(&knowledge.graveyard, scattered)
+        way = way_of(ghosts, tag_of(scattered))
+        if way != NO_WAY:
+            age = age_of(learned, ghosts.last[way])
+            knowledge.hits[ghosts.kind[way]][age] += 1
+            knowledge.returned += 1
+            learned.readmitted += 1
+            habit.frequency = ghosts.frequency[way] + <uint8_t> (ghosts.frequency[way] < 255)
+            habit.kind = kind_of(habit.frequency, age)
+            set_tag(ghosts, way, 0)
+            learned.newcomers = 0
+            return
+        knowledge.strangers_ever += 1
+        knowledge.strangers += 1
+    habit.frequency = 1
+    habit.kind = kind_of_new(learned.newcomers)
+    learned.newcomers += 1
 
 
-cdef inline void learned_evicted(Learned* learned, Entry* entry, uint32_t count) noexcept nogil:
+cdef inline void learned_evicted(
+    Learned* learned, const Entry* entry, uint32_t count
+) noexcept nogil:
     """The entry, one of so many, is evicted: its ghost stays."""
     cdef Knowledge* knowledge = learned.knowledge
-    cdef Ghost* ghost
+    cdef const Habit* habit = &entry.policy.habit
+    cdef Ghosts* ghosts
+    cdef uint64_t scattered
+    cdef int way
     if knowledge == NULL:
         return
     if not knowledge.full:
         knowledge.full = True
         adjust_capacity(learned, count, 1)
-    ghost = ghost_place(&knowledge.ghosts, entry.hash, learned.now)
-    if ghost.tag:
-        knowledge.deaths[ghost.kind][age_of(learned, ghost.last)] += 1
-    ghost.tag = ghost_tag(scatter(entry.hash))
-    ghost.last = entry.policy.habit.last
-    ghost.kind = entry.policy.habit.kind
-    ghost.frequency = entry.policy.habit.frequency
+    scattered = scatter(entry.hash)
+    ghosts = ghosts_of(&knowledge.graveyard, scattered)
+    way = way_of(ghosts, 0)
+    if way == NO_WAY:
+        way = oldest_way(ghosts, learned.now)
+        knowledge.deaths[ghosts.kind[way]][age_of(learned, ghosts.last[way])] += 1
+    set_tag(ghosts, way, tag_of(scattered))
+    ghosts.last[way] = habit.last
+    ghosts.kind[way] = habit.kind
+    ghosts.frequency[way] = habit.frequency
 
 
 cdef inline float worth_of(
@@ -239,21 +251,16 @@ cdef inline void choose_victims(
     cdef float worth[64]
     cdef int32_t rank[64]
     cdef uint8_t chosen[17]
-    cdef uint32_t stride = <uint32_t> ((<uint64_t> count * GOLDEN) >> 32)
-    cdef uint32_t i = learned.hand % count
+    cdef uint32_t i
     cdef uint32_t found = 0
     cdef uint32_t k
     cdef int32_t least, bound
     cdef Victim* victim
-    if count <= SAMPLES:
-        stride = 1
-        i = 0
     for k in range(SAMPLES):
-        drawn[k] = i
-        prefetch(&entries[i].policy)
-        i += stride
-        i -= count if i >= count else 0
-    learned.hand = i + 1        # the stride may share a divisor with the count
+        learned.hand += GOLDEN
+        i = <uint32_t> (<uint64_t> learned.hand * count >> 32) if count > SAMPLES else k
+        drawn[k] = min(i, count - 1)
+        prefetch(&entries[drawn[k]].policy)
     for k in range(SAMPLES):
         worth[k] = worth_of(learned, entries, extras, drawn[k])
     memcpy(rank, worth, sizeof(rank))
@@ -302,8 +309,8 @@ cdef inline uint32_t learned_victim(
                 and entries[victim.entry].policy.habit.last == victim.last
             ):
                 if knowledge.queued:    # the next one's ghost, by then, is at hand
-                    prefetch(ghost_set(
-                        &knowledge.ghosts, scatter(knowledge.queue[knowledge.queued - 1].hash)
+                    prefetch(ghosts_of(
+                        &knowledge.graveyard, scatter(knowledge.queue[knowledge.queued - 1].hash)
                     ))
                 return victim.entry
         choose_victims(learned, entries, extras, count, spared)

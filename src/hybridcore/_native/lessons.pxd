@@ -28,7 +28,9 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from hybridcore._native.entry cimport NIL, Entry, Habit
-from hybridcore._native.ghosts cimport WAYS, Ghost, ghosts_free, ghosts_init
+from hybridcore._native.ghosts cimport (
+    WAYS, Ghosts, graveyard_free, graveyard_init, is_ghost,
+)
 from hybridcore._native.learned cimport (
     AGES, FREQUENCIES, GAPS, KINDS, Knowledge, Learned, Lesson, adjust_capacity, age_of,
     set_capacity,
@@ -93,7 +95,7 @@ cdef inline bint lessons_start(Learned* learned, uint64_t capacity) noexcept nog
     if knowledge == NULL:
         return False
     memset(knowledge, 0, sizeof(Knowledge))
-    if not ghosts_init(&knowledge.ghosts, max(
+    if not graveyard_init(&knowledge.graveyard, max(
         SHORT_GHOSTS * capacity, min(LONG_GHOSTS * capacity, <uint64_t> SMALL)
     )):
         PyMem_RawFree(knowledge)
@@ -113,7 +115,7 @@ cdef inline bint lessons_start(Learned* learned, uint64_t capacity) noexcept nog
 cdef inline void lessons_end(Learned* learned) noexcept nogil:
     """Forget everything."""
     if learned.knowledge != NULL:
-        ghosts_free(&learned.knowledge.ghosts)
+        graveyard_free(&learned.knowledge.graveyard)
         PyMem_RawFree(learned.knowledge)
         learned.knowledge = NULL
 
@@ -136,7 +138,9 @@ cdef inline void lessons_turn(Learned* learned, Entry* entries, uint32_t count) 
     elif lesson.part == ENTRIES:
         look_at_entries(learned, entries, count)
         if lesson.done >= lesson.looks:
-            begin(lesson, GHOSTS, min(knowledge.ghosts.sets, <uint32_t> (CENSUS // WAYS)))
+            begin(lesson, GHOSTS, min(
+                knowledge.graveyard.mask + 1, <uint32_t> (CENSUS // WAYS)
+            ))
     elif lesson.part == GHOSTS:
         look_at_ghosts(learned)
         if lesson.done >= lesson.looks:
@@ -172,7 +176,8 @@ cdef inline bint is_dull(Learned* learned) noexcept nogil:
     """Nearly all requests since the last lesson were for keys never seen: put the next one off."""
     cdef Lesson* lesson = &learned.knowledge.lesson
     cdef uint32_t strangers = learned.knowledge.strangers_ever - lesson.strangers_before
-    if lesson.put_off < MOST_PUT_OFF and learned.now - lesson.requests_before - strangers < NEWS:
+    lesson.dull = learned.now - lesson.requests_before - strangers < NEWS
+    if lesson.dull and lesson.put_off < MOST_PUT_OFF:
         lesson.put_off += 1
         lesson.due = learned.now + lesson.interval
         return True
@@ -230,17 +235,15 @@ cdef inline void look_at_ghosts(Learned* learned) noexcept nogil:
     cdef Knowledge* knowledge = learned.knowledge
     cdef Lesson* lesson = &knowledge.lesson
     cdef uint32_t end = min(lesson.done + SETS_A_PIECE, lesson.looks)
-    cdef float weight = <float> knowledge.ghosts.sets / <float> lesson.looks
-    cdef Ghost* places
+    cdef float weight = <float> (knowledge.graveyard.mask + 1) / <float> lesson.looks
+    cdef Ghosts* ghosts
     cdef int way
     while lesson.done < end:
-        places = knowledge.ghosts.places + <size_t> lesson.first_set * WAYS
+        ghosts = &knowledge.graveyard.sets[lesson.first_set]
         for way in range(WAYS):
-            if places[way].tag:
-                knowledge.at_risk[places[way].kind][
-                    age_of(learned, places[way].last)
-                ] += weight
-        lesson.first_set = (lesson.first_set + 1) & (knowledge.ghosts.sets - 1)
+            if is_ghost(ghosts, way):
+                knowledge.at_risk[ghosts.kind[way]][age_of(learned, ghosts.last[way])] += weight
+        lesson.first_set = (lesson.first_set + 1) & knowledge.graveyard.mask
         lesson.done += 1
 
 
@@ -383,8 +386,10 @@ cdef inline bint learn_index(Knowledge* knowledge, uint32_t kind) noexcept nogil
     if lesson.suspended:
         memcpy(knowledge.worth[kind], lesson.fallback[family], sizeof(lesson.fallback[family]))
         return False
-    if risk[0] < 0.5 and lesson.by_recency == 0 and lesson.lessons and (kind ^ lesson.lessons) & 1:
-        return False        # nothing new: every other time is enough
+    if risk[0] < 0.5 and lesson.by_recency == 0 and lesson.lessons and (
+        lesson.dull or (kind ^ lesson.lessons) & 1
+    ):
+        return False        # nothing new: every other time is enough, if at all
     for age in range(AGES):
         hazards[age] = (
             hits[age] + SMOOTHING * lesson.expected[family][age] + PRIOR * prior_of(kind, age)
@@ -395,33 +400,42 @@ cdef inline bint learn_index(Knowledge* knowledge, uint32_t kind) noexcept nogil
 
 cdef inline void solve(const float* hazards, float* worth) noexcept nogil:
     """Turn the hazards of the ages into what is to be gained from each age on."""
-    cdef double times[33]       # of the hull's points, seen from the end of this age
-    cdef double gains[33]
-    cdef double hazard, width, time, gain, best_time, best_gain
+    cdef double hazard[33]
+    cdef double alive[33]       # share of the entries that reaches the age
+    cdef double times[34]       # of the hull's points: the time and the hits that are still to come,
+    cdef double gains[34]       # the nearest point last
+    cdef double left = 1
+    cdef double time = 0
+    cdef double gain = 0
+    cdef double middle_time, middle_gain, best_time, best_gain, more_time, more_gain
     cdef int age, k
     cdef int points = 0
+    for age in range(AGES):
+        hazard[age] = min(<double> hazards[age], 0.999)
+        alive[age] = left
+        left *= 1 - hazard[age]
     for age in range(AGES - 1, -1, -1):
-        width = width_of(age)
-        hazard = min(<double> hazards[age], 0.999)
         while points > 1 and (
-            gains[points - 1] * times[points - 2] <= gains[points - 2] * times[points - 1]
+            (gain - gains[points - 1]) * (time - times[points - 2])
+            <= (gain - gains[points - 2]) * (time - times[points - 1])
         ):
             points -= 1
-        times[points] = 0       # the end of this age is the nearest of the points
-        gains[points] = 0
+        times[points] = time    # the end of this age is the nearest of the points
+        gains[points] = gain
         points += 1
         # From the middle of the age, where its entries stand on average.
+        more_time = alive[age] * width_of(age)
+        more_gain = alive[age] * hazard[age]
+        middle_time = time + 0.5 * more_time * (1 - 0.75 * hazard[age])
+        middle_gain = gain + 0.5 * more_gain
         best_time = 1
         best_gain = 0
         for k in range(points - 1, -1, -1):
-            time = 0.5 * width * (1 - 0.75 * hazard) + (1 - hazard) * times[k]
-            gain = 0.5 * hazard + (1 - hazard) * gains[k]
-            if gain * best_time > best_gain * time:
-                best_time = time
-                best_gain = gain
+            if (middle_gain - gains[k]) * best_time > best_gain * (middle_time - times[k]):
+                best_time = middle_time - times[k]
+                best_gain = middle_gain - gains[k]
             elif best_gain > 0:
                 break
         worth[age] = <float> (best_gain / best_time + 1e-12 / (1 + STARTS[age]))
-        for k in range(points):     # seen from the start of the age
-            times[k] = width * (1 - 0.5 * hazard) + (1 - hazard) * times[k]
-            gains[k] = hazard + (1 - hazard) * gains[k]
+        time += more_time * (1 - 0.5 * hazard[age])     # seen from the start of the age
+        gain += more_gain

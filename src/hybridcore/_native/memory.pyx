@@ -15,7 +15,7 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_
 from libc.stdlib cimport qsort
 from libc.string cimport memset
 
-from hybridcore._native.entry cimport NIL, Extra
+from hybridcore._native.entry cimport NIL, Entry, Extra
 from hybridcore._native.fastcall cimport (
     METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
@@ -35,7 +35,7 @@ from hybridcore._native.removals cimport (
 from hybridcore._native.sections cimport Section, enter, hold, leave, take
 from hybridcore._native.table cimport (
     table_add, table_free, table_init, table_need_extras, table_need_wheel, table_remove,
-    table_reserve,
+    table_replace, table_reserve,
 )
 from hybridcore._native.wheel cimport (
     DUE, TICK_BITS, wheel_add, wheel_advance, wheel_remove,
@@ -493,7 +493,7 @@ cdef class MemoryStore:
             lesson.lessons, lesson.vetoes, policy.learned.frozen, lesson.suspended > 0,
             lesson.on_target, policy.learned.now,
             max(<int32_t> (lesson.due - policy.learned.now), 0), lesson.kept, lesson.recent,
-            <uint64_t> policy.learned.knowledge.ghosts.sets * WAYS,
+            (<uint64_t> policy.learned.knowledge.graveyard.mask + 1) * WAYS,
         )
 
     @cython.critical_section
@@ -929,11 +929,42 @@ cdef bint evict_one(MemoryStore store, uint32_t* spared, Removals* removals) noe
     if i == NIL:
         return False
     if cause == SIZE:
-        policy_evicted(&store.table.policy, store.table.entries, store.table.count, i)
+        policy_evicted(
+            &store.table.policy, store.table.entries, store.table.count, &store.table.entries[i]
+        )
     if not take_out(store, i, cause, removals):
         return False
     spared[0] = follow(store, spared[0], i)
     return True
+
+
+cdef inline bint makes_way(MemoryStore store) noexcept:
+    """Whether one entry goes, and no more, for each new one: all that is to be weighed is use."""
+    return (
+        store.table.extras == NULL and store.table.count > 0
+        and store.size == <uint64_t> store.limit and store.low_water == store.limit
+    )
+
+
+cdef uint32_t swap(
+    MemoryStore store, object key, object value, uint32_t hash, Removals* removals
+) noexcept:
+    """Evict an entry and put a new one in its place, which is returned."""
+    cdef uint32_t i = victim(store, NIL)
+    cdef Entry gone = store.table.entries[i]
+    cdef Removal* removal = removals_next(removals)
+    removal.key = gone.key
+    removal.value = gone.value
+    removal.note = NULL
+    removal.cause = SIZE
+    Py_INCREF(key)
+    Py_INCREF(value)
+    table_replace(&store.table, i, <PyObject*> key, <PyObject*> value, hash)
+    policy_evicted(&store.table.policy, store.table.entries, store.table.count + 1, &gone)
+    store.removed_size[SIZE] += 1
+    store.removals[SIZE] += 1
+    store.insertions += 1
+    return i
 
 
 cdef uint32_t make_room(MemoryStore store, uint32_t spared, Removals* removals) noexcept:
@@ -1089,7 +1120,9 @@ cdef int write_in(
     if ttl > 0:
         table_need_wheel(&store.table, now)
     is_new = i < 0
-    if is_new:
+    if is_new and makes_way(store):
+        i = swap(store, key, value, hash, removals)
+    elif is_new:
         table_reserve(&store.table)
         Py_INCREF(key)
         Py_INCREF(value)

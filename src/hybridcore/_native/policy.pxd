@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from hybridcore._native.entry cimport NIL, Entry, Extra
-from hybridcore._native.ghosts cimport WAYS, Ghost
+from hybridcore._native.ghosts cimport LINE
 from hybridcore._native.graded cimport (
     Graded, graded_add, graded_clear, graded_coldest, graded_evicted, graded_free, graded_hotter,
     graded_init, graded_moved, graded_remove, graded_touch, graded_value, place,
@@ -187,11 +187,11 @@ cdef inline bint policy_refuses(
 
 
 cdef inline void policy_evicted(
-    Policy* policy, Entry* entries, uint32_t count, uint32_t i
+    Policy* policy, Entry* entries, uint32_t count, const Entry* entry
 ) noexcept nogil:
-    """The entry, one of ``count``, is about to leave to make room."""
+    """The entry, one of ``count``, leaves to make room."""
     if policy.rule == LEARNED:
-        learned_evicted(&policy.learned, &entries[i], count)
+        learned_evicted(&policy.learned, entry, count)
     elif policy.rule == GRADED:
         graded_evicted(&policy.graded, entries, count)
 
@@ -268,5 +268,5 @@ cdef inline size_t policy_bytes(Policy* policy) noexcept nogil:
         total += policy.uses.room * sizeof(policy.uses.groups[0])
     if policy.learned.knowledge != NULL:
         total += sizeof(policy.learned.knowledge[0])
-        total += <size_t> policy.learned.knowledge.ghosts.sets * WAYS * sizeof(Ghost)
+        total += (<size_t> policy.learned.knowledge.graveyard.mask + 2) * LINE
     return total

@@ -279,3 +279,18 @@ cdef inline void table_remove(Table* table, uint32_t i) noexcept nogil:
                 wheel_moved(table.wheel, table.extras, i)
     table.count = last
     table.version += 1
+
+
+cdef inline void table_replace(
+    Table* table, uint32_t i, PyObject* key, PyObject* value, uint32_t hash
+) noexcept nogil:
+    """`table_remove` and `table_add` in one, while there are neither extras nor a wheel."""
+    cdef Entry* entry = &table.entries[i]
+    policy_remove(&table.policy, table.entries, i)
+    empty_slot(table, slot_of(table, i))
+    entry.key = key
+    entry.value = value
+    entry.hash = hash
+    link_slot(table, hash, i)
+    policy_add(&table.policy, table.entries, i)
+    table.version += 1
