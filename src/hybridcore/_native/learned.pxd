@@ -257,8 +257,9 @@ cdef inline void choose_victims(
     cdef int32_t least, bound
     cdef Victim* victim
     for k in range(SAMPLES):
-        learned.hand += GOLDEN
-        i = <uint32_t> (<uint64_t> learned.hand * count >> 32) if count > SAMPLES else k
+        if k % 8 == 0:
+            learned.hand += GOLDEN
+        i = <uint32_t> (<uint64_t> learned.hand * (count-7) >> 32) + k % 8 if count > SAMPLES else k
         drawn[k] = min(i, count - 1)
         prefetch(&entries[drawn[k]].policy)
     for k in range(SAMPLES):

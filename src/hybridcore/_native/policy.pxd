@@ -88,7 +88,7 @@ cdef inline void policy_learn(
     learned.rate = <float> rate
     learned.target = <float> target
     learned.frozen = frozen
-    learned.hand = <uint32_t> seed
+    learned.hand = <uint32_t> (seed * <uint64_t> 0x9E3779B97F4A7C15 >> 32)
     policy_resized(policy, capacity)
 
 
