@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from hybridcore._native.entry cimport NIL
 from hybridcore._native.graded cimport END, RING, Ring
-from hybridcore._native.learned cimport AGES, KINDS, WAITING, Knowledge
+from hybridcore._native.learned cimport AGES, KINDS, LANES, NEVER, Knowledge
 from hybridcore._native.policy cimport GRADED, RECENCY, USES, policy_coldest, policy_hotter
 from hybridcore._native.table cimport Table, slot_of
 from hybridcore._native.uses cimport Uses
@@ -129,7 +129,11 @@ cdef inline int check_habits(Table* table) except -1:
         expect(table.entries[i].policy.habit.frequency > 0, f"entry {i} was never used")
     if knowledge == NULL:
         return 0
-    expect(knowledge.queued <= WAITING, "too many victims wait")
+    for i in range(LANES):
+        expect(
+            knowledge.rank[i] == NEVER or knowledge.rank[i] % LANES == <int> i,
+            f"the contender of lane {i} is in another",
+        )
     for i in range(KINDS):
         for age in range(AGES):
             expect(0 < knowledge.worth[i][age] < 1e9, f"kind {i} at age {age} has no worth")

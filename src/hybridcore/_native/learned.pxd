@@ -19,7 +19,6 @@ D. Modha: ARC (FAST 2003), for the ghosts.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 from hybridcore._native.bits cimport half_octave, highest_bit, prefetch
 from hybridcore._native.entry cimport NIL, Entry, Extra, Habit
@@ -33,11 +32,9 @@ cdef enum:
     KINDS = 112             # FREQUENCIES * GAPS
     AGES = 33               # half octaves from a 64th of the capacity to 1024 times it
     A_TURNOVER = 13         # the age class that ends at the capacity
-    SAMPLES = 64            # entries drawn to choose victims
-    QUEUE = 3               # victims chosen at a time, at least,
-    CHOSEN = 16             # and at most
-    SIMILAR = 0x200000      # in the bits of a float: a quarter of an octave
-    WAITING = 24            # victims that can wait: those, and new entries worth less
+    RUN = 8                 # entries, next to each other, that are drawn to choose a victim
+    LANES = 16              # of contenders
+    FEW_ENTRIES = 64        # that can all be looked at
     GOLDEN = 0x9E3779B9
     NEVER = 0x7FFFFFFF      # more than the bits of any float
 
@@ -47,11 +44,10 @@ cdef extern from "kinds.h" nogil:
     const uint8_t GAP_OF_AGE "hc_gap_of_age"[33]
 
 
-cdef struct Victim:
+# One that may go.
+cdef struct Contender:
     uint32_t entry
-    uint32_t hash
     uint32_t last           # its last use then: one used since is spared
-    float worth
 
 
 # Where the teaching stands; see lessons.pxd.
@@ -96,8 +92,13 @@ cdef struct Knowledge:
     float returned          # new entries with a ghost
     Lesson lesson
     Graveyard graveyard
-    Victim queue[24]        # the next to go is the last
-    uint32_t queued
+    int32_t rank[16]        # of the contenders, their lane in the lowest bits; NEVER: there is none
+    Contender contenders[16]
+    int32_t first           # the least rank
+    int lane                # that is contended for next
+    Contender next          # a new entry that goes before them all,
+    int32_t next_rank       # NEVER when there is none
+    uint32_t reviewed       # lessons of which the ranks know
 
 
 cdef struct Learned:
@@ -230,68 +231,79 @@ cdef inline float worth_of(
     return worth if extras == NULL else worth * extras[i].value
 
 
+cdef inline int32_t rank_of(
+    Learned* learned, Entry* entries, Extra* extras, uint32_t i
+) noexcept nogil:
+    """The worth of an entry by its bits, which leave room for a lane and compare as well."""
+    cdef float worth = worth_of(learned, entries, extras, i)
+    return (<int32_t*> &worth)[0] & ~(LANES - 1)
+
+
 cdef inline int32_t least_of(const int32_t* rank) noexcept nogil:
     cdef int32_t least = NEVER
-    cdef int k
-    for k in range(SAMPLES):
-        least = rank[k] if rank[k] < least else least
+    cdef int lane
+    for lane in range(LANES):
+        least = rank[lane] if rank[lane] < least else least
     return least
 
 
-cdef inline void choose_victims(
-    Learned* learned, Entry* entries, Extra* extras, uint32_t count, uint32_t spared
-) noexcept nogil:
-    """Fill the queue with the entries that are worth least among some, ``spared`` left out.
+cdef inline bint is_unused(Contender* held, Entry* entries, uint32_t count) noexcept nogil:
+    """Whether the entry is where it was and was not used since. No two were used at one request."""
+    return held.entry < count and entries[held.entry].policy.habit.last == held.last
 
-    Those are all that are worth about as little as the least, as in a scan, and three in any
-    case. Worth is compared by its bits, the lowest of which give way to the place in the sample:
-    so the least of 64 integers is found without a branch.
+
+cdef inline void review(
+    Learned* learned, Entry* entries, Extra* extras, uint32_t count
+) noexcept nogil:
+    """Rank the contenders by what the last lesson said."""
+    cdef Knowledge* knowledge = learned.knowledge
+    cdef Contender* held
+    cdef int lane
+    for lane in range(LANES):
+        held = &knowledge.contenders[lane]
+        if knowledge.rank[lane] != NEVER and is_unused(held, entries, count):
+            knowledge.rank[lane] = lane | rank_of(learned, entries, extras, held.entry)
+        else:
+            knowledge.rank[lane] = NEVER
+    knowledge.first = least_of(knowledge.rank)
+    knowledge.reviewed = knowledge.lesson.lessons
+
+
+cdef inline void challenge(
+    Learned* learned, Entry* entries, Extra* extras, uint32_t count
+) noexcept nogil:
+    """Let a run of entries from somewhere contend for half of the lanes.
+
+    Of the entry that holds a lane and the one that comes, the one worth less stays.
     """
-    cdef uint32_t drawn[64]
-    cdef float worth[64]
-    cdef int32_t rank[64]
-    cdef uint8_t chosen[17]
-    cdef uint32_t i
-    cdef uint32_t found = 0
-    cdef uint32_t k
-    cdef int32_t least, bound
-    cdef Victim* victim
-    for k in range(SAMPLES):
-        if k % 8 == 0:
-            learned.hand += GOLDEN
-        i = <uint32_t> (<uint64_t> learned.hand * (count-7) >> 32) + k % 8 if count > SAMPLES else k
-        drawn[k] = min(i, count - 1)
-        prefetch(&entries[drawn[k]].policy)
-    for k in range(SAMPLES):
-        worth[k] = worth_of(learned, entries, extras, drawn[k])
-    memcpy(rank, worth, sizeof(rank))
-    for k in range(SAMPLES):
-        rank[k] = (rank[k] & ~(SAMPLES - 1)) | <int32_t> k
-        rank[k] = NEVER if drawn[k] == spared else rank[k]
-    for k in range(count, SAMPLES):     # all there are were drawn before
-        rank[k] = NEVER
-    least = least_of(rank)
-    bound = min(least, NEVER - SIMILAR - 1) + SIMILAR
-    for k in range(SAMPLES):
-        chosen[found] = <uint8_t> k
-        found += rank[k] <= bound and found < CHOSEN
-    if found < QUEUE:
-        for k in range(found):
-            rank[chosen[k]] = NEVER
-        least = least_of(rank)
-        while found < QUEUE and least != NEVER:
-            chosen[found] = <uint8_t> (least & (SAMPLES - 1))
-            rank[chosen[found]] = NEVER
-            found += 1
-            least = least_of(rank)
-    learned.knowledge.queued = found
-    for k in range(found):
-        i = drawn[chosen[k]]
-        victim = &learned.knowledge.queue[found - 1 - k]
-        victim.entry = i
-        victim.hash = entries[i].hash
-        victim.last = entries[i].policy.habit.last
-        victim.worth = worth[chosen[k]]
+    cdef Knowledge* knowledge = learned.knowledge
+    cdef uint32_t i = run_of(learned.hand, count)
+    cdef uint32_t end = min(i + RUN, count)
+    cdef int lane = knowledge.lane
+    cdef int32_t rank
+    if knowledge.reviewed != knowledge.lesson.lessons:
+        review(learned, entries, extras, count)
+    while i < end:
+        rank = lane | rank_of(learned, entries, extras, i)
+        if rank < knowledge.rank[lane]:
+            knowledge.rank[lane] = rank
+            knowledge.first = min(knowledge.first, rank)
+            knowledge.contenders[lane].entry = i
+            knowledge.contenders[lane].last = entries[i].policy.habit.last
+        lane += 1
+        i += 1
+    knowledge.lane ^= RUN
+    learned.hand += GOLDEN
+    i = run_of(learned.hand, count)     # the next ones, by then, are at hand
+    prefetch(&entries[i])
+    prefetch(&entries[i + 2])
+    prefetch(&entries[i + 4])
+    prefetch(&entries[i + 6])
+
+
+cdef inline uint32_t run_of(uint32_t hand, uint32_t count) noexcept nogil:
+    """Where a run of entries starts."""
+    return <uint32_t> (<uint64_t> hand * (count - RUN + 1) >> 32) if count > RUN else 0
 
 
 cdef inline uint32_t learned_victim(
@@ -299,22 +311,23 @@ cdef inline uint32_t learned_victim(
 ) noexcept nogil:
     """The entry to evict next, not ``spared``; NIL when there is no other."""
     cdef Knowledge* knowledge = learned.knowledge
-    cdef Victim* victim
-    for _ in range(2):
-        while knowledge.queued:
-            knowledge.queued -= 1
-            victim = &knowledge.queue[knowledge.queued]
-            if (
-                victim.entry < count and victim.entry != spared
-                and entries[victim.entry].hash == victim.hash
-                and entries[victim.entry].policy.habit.last == victim.last
-            ):
-                if knowledge.queued:    # the next one's ghost, by then, is at hand
-                    prefetch(ghosts_of(
-                        &knowledge.graveyard, scatter(knowledge.queue[knowledge.queued - 1].hash)
-                    ))
-                return victim.entry
-        choose_victims(learned, entries, extras, count, spared)
+    cdef Contender* held
+    cdef int lane
+    if knowledge.next_rank != NEVER:
+        knowledge.next_rank = NEVER
+        held = &knowledge.next
+        if held.entry != spared and is_unused(held, entries, count):
+            return held.entry
+    for _ in range(3):
+        challenge(learned, entries, extras, count)
+        while knowledge.first != NEVER:
+            lane = knowledge.first & (LANES - 1)
+            held = &knowledge.contenders[lane]
+            knowledge.rank[lane] = NEVER
+            knowledge.first = least_of(knowledge.rank)
+            if held.entry != spared and is_unused(held, entries, count):
+                prefetch(ghosts_of(&knowledge.graveyard, scatter(entries[held.entry].hash)))
+                return held.entry
     return NIL
 
 
@@ -325,7 +338,7 @@ cdef inline uint32_t least_recently_used(
     cdef uint32_t oldest = NIL
     cdef uint32_t most = 0
     cdef uint32_t i, age
-    for i in range(min(count, <uint32_t> SAMPLES)):
+    for i in range(min(count, <uint32_t> FEW_ENTRIES)):
         age = learned.now - entries[i].policy.habit.last
         if i != spared and (oldest == NIL or age > most):
             oldest = i
@@ -336,19 +349,15 @@ cdef inline uint32_t least_recently_used(
 cdef inline void learned_judge(
     Learned* learned, Entry* entries, Extra* extras, uint32_t i
 ) noexcept nogil:
-    """Let a new entry be the next to go if it is worth less than the victim that is."""
+    """Let a new entry be the next to go if it is worth less than the contender that is."""
     cdef Knowledge* knowledge = learned.knowledge
-    cdef Victim* victim
-    cdef float worth
-    if 0 < knowledge.queued < WAITING:
-        worth = worth_of(learned, entries, extras, i)
-        if worth < knowledge.queue[knowledge.queued - 1].worth:
-            victim = &knowledge.queue[knowledge.queued]
-            victim.entry = i
-            victim.hash = entries[i].hash
-            victim.last = entries[i].policy.habit.last
-            victim.worth = worth
-            knowledge.queued += 1
+    cdef int32_t rank
+    if knowledge.first != NEVER:
+        rank = rank_of(learned, entries, extras, i)
+        if rank < min(knowledge.first, knowledge.next_rank):
+            knowledge.next_rank = rank
+            knowledge.next.entry = i
+            knowledge.next.last = entries[i].policy.habit.last
 
 
 cdef inline bint learned_refuses(
@@ -356,9 +365,6 @@ cdef inline bint learned_refuses(
 ) noexcept nogil:
     """Whether a new entry is worth less than what would go for it."""
     cdef Knowledge* knowledge = learned.knowledge
-    if knowledge.queued == 0:
-        choose_victims(learned, entries, extras, count, i)
-    return (
-        knowledge.queued > 0
-        and worth_of(learned, entries, extras, i) < knowledge.queue[knowledge.queued - 1].worth
-    )
+    if knowledge.first == NEVER:
+        challenge(learned, entries, extras, count)
+    return rank_of(learned, entries, extras, i) < min(knowledge.first, knowledge.next_rank)

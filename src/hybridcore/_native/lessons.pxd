@@ -32,7 +32,7 @@ from hybridcore._native.ghosts cimport (
     WAYS, Ghosts, graveyard_free, graveyard_init, is_ghost,
 )
 from hybridcore._native.learned cimport (
-    AGES, FREQUENCIES, GAPS, KINDS, Knowledge, Learned, Lesson, adjust_capacity, age_of,
+    AGES, FREQUENCIES, GAPS, KINDS, LANES, NEVER, Knowledge, Learned, Lesson, adjust_capacity, age_of,
     set_capacity,
 )
 
@@ -90,7 +90,7 @@ cdef extern from *:
 cdef inline bint lessons_start(Learned* learned, uint64_t capacity) noexcept nogil:
     """Begin to count and to remember; False when memory is out."""
     cdef Knowledge* knowledge
-    cdef uint32_t family, kind
+    cdef uint32_t family, kind, lane
     knowledge = <Knowledge*> PyMem_RawMalloc(sizeof(Knowledge))
     if knowledge == NULL:
         return False
@@ -100,6 +100,10 @@ cdef inline bint lessons_start(Learned* learned, uint64_t capacity) noexcept nog
     )):
         PyMem_RawFree(knowledge)
         return False
+    for lane in range(LANES):
+        knowledge.rank[lane] = NEVER
+    knowledge.next_rank = NEVER
+    knowledge.first = NEVER
     learned.knowledge = knowledge
     set_capacity(learned, capacity)
     knowledge.lesson.interval = FIRST_LESSON
