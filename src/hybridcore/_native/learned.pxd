@@ -8,10 +8,11 @@ that were not, also among those it evicted, whose ghosts stay for a while. From 
 lessons.pxd works out, off the path of a hit, what an entry of each kind and age is worth: the
 best ratio of expected hits to the room and time they take, over all the times one could keep it.
 
-To evict, 64 entries are looked at; those that are worth least for what they take wait in a queue,
-and go unless they are used first. A new entry joins them if it is worth less, so what comes in
-and what goes out are decided by the same measure and there is no filter at the door. A use costs
-one counter, a division into octaves, and the entry's own words.
+To evict, eight entries are looked at, sixteen where sizes and costs are known. Each contends for a
+lane with the one that holds it, and of the sixteen holders the one that is worth least for what it
+takes goes, unless it was used in the meantime. A new entry goes before them all if it is worth
+less, so what comes in and what goes out are decided by the same measure and there is no filter at
+the door. A use costs one counter, a division into octaves, and the entry's own words.
 
 J. Gittins: Bandit processes and dynamic allocation indices (JRSS B, 1979); N. Beckmann, H. Chen,
 A. Cidon: LHD, improving cache hit rate by maximizing hit density (NSDI 2018); N. Megiddo,
@@ -247,6 +248,11 @@ cdef inline int32_t least_of(const int32_t* rank) noexcept nogil:
     return least
 
 
+cdef inline void hold_lane(Contender* held, Entry* entries, uint32_t i) noexcept nogil:
+    held.entry = i
+    held.last = entries[i].policy.habit.last
+
+
 cdef inline bint is_unused(Contender* held, Entry* entries, uint32_t count) noexcept nogil:
     """Whether the entry is where it was and was not used since. No two were used at one request."""
     return held.entry < count and entries[held.entry].policy.habit.last == held.last
@@ -288,8 +294,7 @@ cdef inline void challenge(
         if rank < knowledge.rank[lane]:
             knowledge.rank[lane] = rank
             knowledge.first = min(knowledge.first, rank)
-            knowledge.contenders[lane].entry = i
-            knowledge.contenders[lane].last = entries[i].policy.habit.last
+            hold_lane(&knowledge.contenders[lane], entries, i)
         lane += 1
         i += 1
     knowledge.lane ^= RUN
@@ -320,6 +325,8 @@ cdef inline uint32_t learned_victim(
             return held.entry
     for _ in range(3):
         challenge(learned, entries, extras, count)
+        if extras != NULL:      # where sizes and costs differ, the least is further below the mean
+            challenge(learned, entries, extras, count)
         while knowledge.first != NEVER:
             lane = knowledge.first & (LANES - 1)
             held = &knowledge.contenders[lane]
@@ -351,13 +358,13 @@ cdef inline void learned_judge(
 ) noexcept nogil:
     """Let a new entry be the next to go if it is worth less than the contender that is."""
     cdef Knowledge* knowledge = learned.knowledge
-    cdef int32_t rank
-    if knowledge.first != NEVER:
-        rank = rank_of(learned, entries, extras, i)
-        if rank < min(knowledge.first, knowledge.next_rank):
-            knowledge.next_rank = rank
-            knowledge.next.entry = i
-            knowledge.next.last = entries[i].policy.habit.last
+    cdef int32_t rank = rank_of(learned, entries, extras, i)
+    if knowledge.first == NEVER:        # all lanes are free
+        knowledge.first = knowledge.rank[0] = rank
+        hold_lane(&knowledge.contenders[0], entries, i)
+    elif rank < min(knowledge.first, knowledge.next_rank):
+        knowledge.next_rank = rank
+        hold_lane(&knowledge.next, entries, i)
 
 
 cdef inline bint learned_refuses(

@@ -32,8 +32,8 @@ from hybridcore._native.ghosts cimport (
     WAYS, Ghosts, graveyard_free, graveyard_init, is_ghost,
 )
 from hybridcore._native.learned cimport (
-    AGES, FREQUENCIES, GAPS, KINDS, LANES, NEVER, Knowledge, Learned, Lesson, adjust_capacity, age_of,
-    set_capacity,
+    AGES, FREQUENCIES, GAPS, KINDS, LANES, NEVER, Knowledge, Learned, Lesson, adjust_capacity,
+    age_of, set_capacity,
 )
 
 cdef enum:
@@ -390,7 +390,7 @@ cdef inline bint learn_index(Knowledge* knowledge, uint32_t kind) noexcept nogil
     if lesson.suspended:
         memcpy(knowledge.worth[kind], lesson.fallback[family], sizeof(lesson.fallback[family]))
         return False
-    if risk[0] < 0.5 and lesson.by_recency == 0 and lesson.lessons and (
+    if risk[0] < 16 and lesson.by_recency == 0 and lesson.lessons and (
         lesson.dull or (kind ^ lesson.lessons) & 1
     ):
         return False        # nothing new: every other time is enough, if at all
@@ -406,8 +406,8 @@ cdef inline void solve(const float* hazards, float* worth) noexcept nogil:
     """Turn the hazards of the ages into what is to be gained from each age on."""
     cdef double hazard[33]
     cdef double alive[33]       # share of the entries that reaches the age
-    cdef double times[34]       # of the hull's points: the time and the hits that are still to come,
-    cdef double gains[34]       # the nearest point last
+    cdef double times[34]       # of the hull's points, the nearest last: the time to come
+    cdef double gains[34]       # and the hits
     cdef double left = 1
     cdef double time = 0
     cdef double gain = 0
