@@ -109,6 +109,10 @@ class AsyncFace(Generic[K, V]):
         """Twin of `HybridCache.clear`."""
         self._engine.clear()
 
+    async def clear_from(self, prefix: tuple[Any, ...]) -> None:
+        """Twin of `HybridCache.clear_from`."""
+        self._engine.clear_from(prefix)
+
     async def aclose(self) -> None:
         """Twin of `HybridCache.close`."""
         engine = self._engine

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from threading import RLock
@@ -23,7 +24,14 @@ from hybridcore.errors import (
     PartialLoadError,
     VersionConflictError,
 )
-from hybridcore.flights import MISSING, Flight, Flights, WaitsForItselfError, led_here
+from hybridcore.flights import (
+    MISSING,
+    Flight,
+    Flights,
+    WaitsForItselfError,
+    begins,
+    led_here,
+)
 from hybridcore.lately import Costs, Lately
 from hybridcore.recovery import RecoveringDisk, TierHealth
 from hybridcore.tiers import Copy, State, Tiers
@@ -590,6 +598,20 @@ class Engine:
             self._missing.clear()
             self._failed.clear()
             self.tiers.clear()
+
+    def clear_from(self, prefix: tuple[Any, ...]) -> None:
+        """Empty the tiers of keys that begin so; loads of them in flight are not kept."""
+        self._require_open()
+        with self._flights.all_locks():
+            self._flights.supersede_from(prefix)
+            self._missing.clear()
+            self._failed.clear()
+            if self.memory is not None:
+                for key in self.memory.coldest(sys.maxsize):
+                    if begins(key, prefix):
+                        self.memory.discard(key)
+            if self.tiers.disk is not None:
+                self.tiers.disk.delete_from(prefix)
 
     def close(self) -> None:
         """Stop answering and close the disk tier."""

@@ -140,6 +140,11 @@ class Flights:
         """Under all locks: let nothing be kept of any load that runs."""
         self._flights.clear()
 
+    def supersede_from(self, prefix: tuple[Any, ...]) -> None:
+        """Under all locks: let nothing be kept of the loads of tuples that begin so."""
+        for key in [key for key in self._flights if begins(key, prefix)]:
+            del self._flights[key]
+
     def end(
         self,
         flight: Flight,
@@ -200,6 +205,11 @@ class Flights:
                 writers.count -= 1
                 if not writers.count:
                     self._writers.pop(key, None)
+
+
+def begins(key: object, prefix: tuple[Any, ...]) -> bool:
+    """Whether the key is a tuple with these first elements."""
+    return isinstance(key, tuple) and key[: len(prefix)] == prefix
 
 
 _leading: ContextVar[tuple[Flight, ...]] = ContextVar("hybridcore_leading", default=())

@@ -19,6 +19,7 @@ from hybridcore.errors import ConfigurationError
 from hybridcore.features import Flags
 from hybridcore.flights import MISSING, WaitsForItselfError, leading
 from hybridcore.memory import Cache
+from hybridcore.namespaces import Namespace
 from hybridcore.origins import CallableOrigin, Origin
 from hybridcore.origins.threads import in_background, making_room, on_background_loop
 
@@ -290,6 +291,20 @@ class HybridCache(Front[K, V]):
     def clear(self) -> None:
         """Empty the tiers; the origin is left alone."""
         self._engine.clear()
+
+    def clear_from(self, prefix: tuple[Any, ...]) -> None:
+        """Empty the tiers of keys that are tuples with these first elements.
+
+        O(entries in memory), and every other operation waits meanwhile.
+        """
+        self._engine.clear_from(prefix)
+
+    def namespace(self, name: Any) -> Namespace[Any, V]:
+        """A view of this cache for the keys of a tenant, a version or the like.
+
+        In the tiers a key ``k`` of it is the tuple ``(name, k)``.
+        """
+        return Namespace(self, (name,))
 
     def stats(self) -> HybridStats:
         """A snapshot of what every tier counted."""

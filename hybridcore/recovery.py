@@ -57,7 +57,7 @@ class RecoveringDisk:
         self._clock = clock
         self._lock = threading.RLock()
         self._missed: dict[Any, _Put | None] = {}
-        self._lost_count = False
+        self._lost = False
         self._pause = 0.0
         self._retry_at = 0.0
         self._reason: str | None = None
@@ -143,12 +143,26 @@ class RecoveringDisk:
                 else:
                     self._worked()
                     return
-            self._lost_count = True
+            self._lost = True
+
+    def delete_from(self, prefix: tuple[Any, ...]) -> None:
+        """Delete what begins so; if the disk fails, all is deleted when it works again."""
+        with self._lock:
+            if self._ready():
+                try:
+                    self.disk.delete_from(prefix)
+                except DiskError as error:
+                    self._fail(error)
+                else:
+                    self._worked()
+                    return
+            self._missed.clear()
+            self._lost = True
 
     def close(self) -> None:
         """Make up for what was missed if the disk works now, and close it."""
         try:
-            if self._missed or self._lost_count:
+            if self._missed or self._lost:
                 self._retry_at = 0.0
                 self._ready()
         except ClosedError:
@@ -164,9 +178,9 @@ class RecoveringDisk:
             return False
         with self._lock:
             try:
-                if self._lost_count:
+                if self._lost:
                     self.disk.clear()
-                    self._lost_count = False
+                    self._lost = False
                 while self._missed:
                     key = next(iter(self._missed))
                     self._make_up(key, self._missed[key])
@@ -192,7 +206,7 @@ class RecoveringDisk:
             self._missed[key] = put
             if len(self._missed) > _MOST_MISSED:
                 self._missed.clear()
-                self._lost_count = True
+                self._lost = True
 
     def _fail(self, error: DiskError) -> None:
         with self._lock:

@@ -278,6 +278,19 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         writer = self._open()
         return writer.delete(names) if names else 0
 
+    def delete_from(self, prefix: str | bytes | tuple[Any, ...]) -> int:
+        """Delete the entries whose keys begin so, as in `keys_from`; return how many there were.
+
+        Expired ones are deleted and counted as well. Works in batches, one transaction each.
+
+        Raises:
+            KeyEncodingError: the prefix has no stored form, or one of more than 495 bytes.
+        """
+        form = _prefix_form(prefix)
+        self._open()
+        batches = scan.batches(self._environment, lambda: 0, form)
+        return sum(self.delete_many(keys) for keys in batches)
+
     def __delitem__(self, key: K) -> None:
         if not self.delete(key):
             raise KeyError(key)
@@ -445,14 +458,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
 
     def batches(self, prefix: str | bytes | tuple[Any, ...] | None = None) -> Iterator[list[K]]:
         """What iteration and `keys_from` give, as lists; each is read in one transaction."""
-        form = b""
-        if prefix is not None:
-            form = encode_key(prefix)
-            if not isinstance(prefix, (str, bytes, tuple)) or len(form) > LONGEST_PREFIX:
-                raise KeyEncodingError(
-                    f"a prefix is expected to be a str, bytes or tuple of at most "
-                    f"{LONGEST_PREFIX} bytes, got {type(prefix).__name__} of {len(form)}"
-                )
+        form = b"" if prefix is None else _prefix_form(prefix)
         self._open()
         for batch in scan.batches(self._environment, self._clock, form):
             yield batch
@@ -614,3 +620,13 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             if found == expected:
                 return result
             unreadable = found
+
+
+def _prefix_form(prefix: str | bytes | tuple[Any, ...]) -> bytes:
+    form = encode_key(prefix)
+    if not isinstance(prefix, (str, bytes, tuple)) or len(form) > LONGEST_PREFIX:
+        raise KeyEncodingError(
+            f"a prefix is expected to be a str, bytes or tuple of at most {LONGEST_PREFIX} bytes, "
+            f"got {type(prefix).__name__} of {len(form)}"
+        )
+    return form
