@@ -31,8 +31,8 @@ from hybridcore.units import Duration, Size, seconds, size_in_bytes
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from hybridcore.breaker import Breaker  # type: ignore[import-untyped,unused-ignore]
-    from hybridcore.bulkhead import Bulkhead  # type: ignore[import-untyped,unused-ignore]
+    from hybridcore.breaker import Breaker
+    from hybridcore.bulkhead import Bulkhead
     from hybridcore.disk import Lmdb
     from hybridcore.disk.admission import Admission
     from hybridcore.disk.durability import Durability
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hybridcore.features import Feature
     from hybridcore.origins import Origin
     from hybridcore.patterns import Pattern
-    from hybridcore.retry import Retry  # type: ignore[import-untyped,unused-ignore]
+    from hybridcore.retry import Retry
 
 T = TypeVar("T")
 
@@ -182,13 +182,9 @@ class Settings:
                 f"{' and '.join(guards)} guard an origin, and there is none. Give origin=, or "
                 "leave them out."
             )
-        from hybridcore.origins.guarded import (  # type: ignore[import-untyped,unused-ignore]
-            Guard,
-            GuardedOrigin,
-        )
+        from hybridcore.origins.guarded import Guard, GuardedOrigin
 
-        guarded: Origin[Any, Any] = GuardedOrigin(origin, Guard(**guards, name=origin.name))
-        return guarded
+        return GuardedOrigin(origin, Guard(**guards, name=origin.name))
 
 
 class _Place(NamedTuple):

@@ -128,7 +128,6 @@ def test_environment(load):
 
 def test_variables_are_told_apart():
     """No two keys have the same variable."""
-    pytest.importorskip("hybridcore.breaker")
     names = [name for name, _ in _variables(Settings, ())]
     assert len(set(names)) == len(names)
     assert "HYBRIDCORE_STRATEGY" in names
@@ -251,7 +250,6 @@ def test_keywords():
 
 def test_guards_need_an_origin():
     """A breaker without an origin is refused."""
-    pytest.importorskip("hybridcore.breaker")
     settings = Settings.of(
         {"breaker": {"failures": 3, "open_for": "30s"}, "retry": {"attempts": 2}}
     )
