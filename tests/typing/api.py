@@ -7,8 +7,21 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from hybridcore import AsyncCached, Cached, CacheInfo, cached, keys, lru_cache
+from hybridcore import (
+    AsyncCached,
+    Cached,
+    CacheInfo,
+    EntryOptions,
+    HybridCache,
+    cached,
+    disable,
+    disabled,
+    keys,
+    lru_cache,
+)
 from hybridcore.compat import functools
+from hybridcore.namespaces import Namespace
+from hybridcore.patterns import PatternTable
 
 
 @lru_cache
@@ -114,3 +127,28 @@ def takes_any(function: Cached[[int], str], waits: AsyncCached[[int], str]) -> N
 
 
 takes_any(Owner().method, awaited)
+
+
+def namespaces(store: HybridCache[str, int]) -> None:
+    assert_type(store.namespace("a"), Namespace[Any, int])
+    ours: Namespace[str, int] = store.namespace("a")
+    assert_type(ours.get("k"), int | None)
+    assert_type(ours.get("k", "none"), int | str)
+    assert_type(ours.get_many(["k"]), dict[str, int])
+    assert_type(ours["k"], int)
+    ours.put("k", "one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def tables() -> None:
+    assert_type(PatternTable[str]().find("k"), tuple[str, dict[str, Any]] | None)
+    assert_type(EntryOptions(ttl="5m").ttl, float | None)
+
+
+@disabled("warming")
+def kept_signature(x: int) -> str:
+    return str(x)
+
+
+assert_type(kept_signature(1), str)
+disable("warmin")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+HybridCache(features={"warmin": True})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
