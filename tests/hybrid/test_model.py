@@ -163,7 +163,7 @@ class StoreMachine(RuleBasedStateMachine):
     def put(self, face, key, value, ttl):
         through = self.strategy == "write_through"
         try:
-            self.call(face, "put", key, value, ttl=ttl)
+            self.call(face, "put", key, value, **({} if ttl is None else {"ttl": ttl}))
         except OSError:
             assert through
             assert self.down
