@@ -9,6 +9,7 @@ from hybridcore.config import UNSET, EntryOptions, for_call
 from hybridcore.engine import Call, Effect, Engine, Spawn, Steps, Wait
 from hybridcore.flights import MISSING, leading
 from hybridcore.origins import CallableOrigin
+from hybridcore.units import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -42,11 +43,29 @@ class AsyncFace(Generic[K, V]):
             value = memory.get(key, MISSING)
             if value is not MISSING:
                 return value
-        return await self._carry_out(engine.read(key, default, engine.loading_origin()))
+        return await self._carry_out(engine.read(key, default))
 
-    async def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+    async def lookup(
+        self, key: K, default: Any = None, *, options: EntryOptions | None = None
+    ) -> Any:
+        """Twin of `HybridCache.lookup`."""
+        memory = self._engine.answering_memory()
+        if memory is not None:
+            value = memory.get(key, MISSING)
+            if value is not MISSING:
+                return value
+        return await self._carry_out(self._engine.read(key, default, None, options))
+
+    async def get_many(
+        self, keys: Iterable[K], *, options: EntryOptions | None = None
+    ) -> dict[K, V]:
         """Twin of `HybridCache.get_many`."""
-        return await self._carry_out(self._engine.read_many(keys))
+        return await self._carry_out(self._engine.read_many(keys, options))
+
+    async def flush(self, timeout: Duration | None = None) -> bool:
+        """Twin of `HybridCache.flush`."""
+        queue = self._engine.queue
+        return queue is None or await queue.aflush(None if timeout is None else seconds(timeout))
 
     async def get_or_load(
         self,
@@ -97,9 +116,9 @@ class AsyncFace(Generic[K, V]):
         entry = self._engine.entry(key)
         return default if entry is None or entry.stale else entry.value
 
-    async def delete(self, key: K) -> bool:
+    async def delete(self, key: K, *, options: EntryOptions | None = None) -> bool:
         """Twin of `HybridCache.delete`."""
-        return await self._carry_out(self._engine.remove(key))
+        return await self._carry_out(self._engine.remove(key, options))
 
     async def contains(self, key: K) -> bool:
         """Twin of `HybridCache.contains`."""
@@ -117,6 +136,8 @@ class AsyncFace(Generic[K, V]):
         """Twin of `HybridCache.close`."""
         engine = self._engine
         if not engine.closed:
+            if engine.queue is not None:
+                await engine.queue.aclose()
             try:
                 engine.close()
             finally:

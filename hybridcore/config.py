@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
     from hybridcore.eviction import Adaptive, Weights
 
-Strategy = Literal["read_through", "write_through", "cache_aside"]
+Strategy = Literal["read_through", "write_through", "write_behind", "cache_aside"]
 """What a miss and a write do to the origin.
 
 - ``read_through``: a miss asks the origin; writes stop at the tiers
 - ``write_through``: a miss asks the origin; writes reach it first, then the tiers
+- ``write_behind``: a miss asks the origin; writes reach the tiers at once, and the origin later
 - ``cache_aside``: the origin is never asked by itself; the application loads and puts
 """
 
@@ -34,7 +35,7 @@ def check_strategy(strategy: str) -> None:
 
 UNSET: Any = object()
 
-DEFAULTS: dict[str, float | None] = {
+DEFAULTS: dict[str, Any] = {
     "ttl": None,
     "stale": 0.0,
     "refresh_ahead": None,
@@ -43,6 +44,7 @@ DEFAULTS: dict[str, float | None] = {
     "throttle": 1.0,
     "negative_ttl": None,
     "jitter": 0.0,
+    "strategy": None,
 }
 """The options of entries that nobody gave any, in seconds."""
 
@@ -81,6 +83,7 @@ class EntryOptions:
       all
     - ``jitter``: the share of the ttl by which an entry may expire earlier, at random, so that
       those stored together do not expire together
+    - ``strategy``: what misses and writes do to the origin; None: what the cache does
 
     >>> EntryOptions(ttl="5m", stale="1h").merged(EntryOptions(ttl=30))
     EntryOptions(ttl=30.0, stale=3600.0)
@@ -97,6 +100,7 @@ class EntryOptions:
     throttle: float
     negative_ttl: float | None
     jitter: float
+    strategy: Strategy | None
     given: frozenset[str] = field(init=False)
     """The names of the options that were given; the others have the values of `DEFAULTS`."""
 
@@ -111,6 +115,7 @@ class EntryOptions:
         throttle: Duration = UNSET,
         negative_ttl: Duration | None = UNSET,
         jitter: float = UNSET,
+        strategy: Strategy | None = UNSET,
     ) -> None:
         options = {
             "ttl": ttl,
@@ -121,6 +126,7 @@ class EntryOptions:
             "throttle": throttle,
             "negative_ttl": negative_ttl,
             "jitter": jitter,
+            "strategy": strategy,
         }
         given = {
             name: _checked(name, value) for name, value in options.items() if value is not UNSET
@@ -232,10 +238,13 @@ _PAIRS = (
 """In an order in which what one leaves out counts for the next."""
 
 
-def _checked(name: str, value: Any) -> float | None:
+def _checked(name: str, value: Any) -> Any:
     """The option as a number, or None where that is allowed."""
     if value is None and DEFAULTS[name] is None:
         return None
+    if name == "strategy":
+        check_strategy(value)
+        return value
     if name in ("refresh_ahead", "jitter"):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not 0 <= value < 1:

@@ -19,11 +19,13 @@ from weakref import WeakSet
 
 from hybridcore.errors import (
     ClosedError,
+    ConfigurationError,
     NotFoundError,
     OriginError,
     PartialLoadError,
     VersionConflictError,
 )
+from hybridcore.events import EventBus, EventKind
 from hybridcore.flights import (
     MISSING,
     Flight,
@@ -35,17 +37,27 @@ from hybridcore.flights import (
 from hybridcore.lately import Costs, Lately
 from hybridcore.recovery import RecoveringDisk, TierHealth
 from hybridcore.tiers import Copy, State, Tiers
-from hybridcore.types import Answer, Entry, Listener, Loaded, NotFound, NotModified, Tier
+from hybridcore.types import (
+    Answer,
+    Entry,
+    Held,
+    Listener,
+    Loaded,
+    NotFound,
+    NotModified,
+    Tier,
+    Validators,
+)
 
 if TYPE_CHECKING:
     from hybridcore._native import Front, MemoryStore
     from hybridcore.config import EntryOptions, Rules, Strategy
     from hybridcore.disk import Lmdb
     from hybridcore.features import Feature, Flags
-    from hybridcore.origins import Guard
+    from hybridcore.origins import Guard, Loaders
     from hybridcore.origins.base import Origin
     from hybridcore.stats import OriginStats
-    from hybridcore.types import Validators
+    from hybridcore.write_queue import WriteSink
 
 T = TypeVar("T")
 
@@ -55,7 +67,8 @@ log = logging.getLogger("hybridcore")
 class Call(NamedTuple):
     """Effect: call a method of the origin (its ``a`` twin under asyncio), within `leading`."""
 
-    origin: Origin[Any, Any]
+    origin: Any
+    """An `Origin`, or the `WriteSink` in front of one."""
     method: str
     args: tuple[Any, ...]
     flights: tuple[Flight, ...] = ()
@@ -97,17 +110,21 @@ class Engine:
         rules: Rules,
         features: Flags,
         guard: Guard | None,
+        queue: WriteSink | None,
         listener: Listener | None,
     ) -> None:
         self._front = front
         self.memory = memory
         self.disk = disk
-        self.tiers = Tiers(memory, None if disk is None else RecoveringDisk(disk))
+        self.events = EventBus()
+        self.tiers = Tiers(memory, None if disk is None else RecoveringDisk(disk, self.events))
         self.origin = origin
         self.strategy = strategy
         self.rules = rules
         self.features = features
         self.guard = guard
+        self.queue = queue
+        self.loaders: Loaders[Any, Any] | None = None
         self.listener = listener
         self.closed = False
         timer = None if memory is None else memory.options()[3]
@@ -130,12 +147,16 @@ class Engine:
         self,
         key: Any,
         default: Any,
-        origin: Origin[Any, Any] | None,
+        loader: Origin[Any, Any] | None = None,
         call: EntryOptions | None = None,
     ) -> Steps[Any]:
-        """Answer a key that was not in memory: from disk, from ``origin``, or with ``default``."""
+        """Answer a key that was not in memory: from the tiers below, or with ``default``.
+
+        The last of them is ``loader``, by default the origin.
+        """
         self._require_open()
         options = self.rules.of(key, call)
+        origin = loader or self._loading_origin(key, options)
         if self._is_known_missing(key, origin):
             return default
         started = perf_counter()
@@ -163,12 +184,13 @@ class Engine:
         if self.memory is not None and self._is_on("memory"):
             found = self.memory.get_many(wanted)
         started = perf_counter()
-        origin = self.loading_origin()
-        flights = [
-            Flight(key, origin, self.rules.of(key, call))
-            for key in wanted
-            if key not in found and not self._is_known_missing(key, origin)
-        ]
+        flights = []
+        for key in wanted:
+            if key not in found:
+                options = self.rules.of(key, call)
+                origin = self._loading_origin(key, options)
+                if not self._is_known_missing(key, origin):
+                    flights.append(Flight(key, origin, options))
         try:
             rest = flights
             while rest:
@@ -309,12 +331,17 @@ class Engine:
     def _may_ask(self, flight: Flight) -> bool:
         """Whether the origin is to be asked; ends the flight if it is not."""
         copy = flight.copy
+        if self.queue is not None and (waiting := self.queue.pending(flight.key)) is not None:
+            # the origin does not know yet
+            self._flights.end(flight, MISSING if waiting.deletes else waiting.value)
+            return False
         if copy is not None and (
             flight.key in self._failed
             or (copy.state is State.DUE and not self._is_on("refresh_ahead"))
         ):
             if copy.state is State.STALE:
                 self._count("throttled")
+                self._tell(EventKind.THROTTLED, flight.key)
             self._serve(flight, copy)
         elif flight.origin is None or not self._is_on("origin"):
             if copy is not None and copy.state is State.DUE:
@@ -330,7 +357,10 @@ class Engine:
 
     def _load_in_background(self, flights: list[Flight]) -> Steps[None]:
         try:
-            self._count("refreshes", sum(_is_due(flight) for flight in flights))
+            for flight in flights:
+                if flight.copy is not None and flight.copy.state is State.DUE:
+                    self._count("refreshes")
+                    self._tell(EventKind.REFRESH, flight.key)
             if len(flights) == 1:
                 yield from self._ask(flights[0])
             else:
@@ -349,6 +379,7 @@ class Engine:
             self._flights.end(flight, other.value, other.tier, other.error)
         else:
             self._count("soft_timeouts")
+            self._tell(EventKind.SOFT_TIMEOUT, flight.key, seconds=patience)
             self._serve(flight, copy)
 
     def _serve(self, flight: Flight, copy: Copy) -> None:
@@ -358,6 +389,7 @@ class Engine:
                 self._flights.end(flight)
                 return
             self._count("stale_served")
+            self._tell(EventKind.STALE_SERVED, flight.key, copy.tier)
         self._flights.end(flight, copy.value, copy.tier)
 
     def _ask(self, flight: Flight) -> Steps[None]:
@@ -365,14 +397,14 @@ class Engine:
         origin = self._guarded(flight)
         started = perf_counter()
         try:
-            answer = yield Call(origin, "load", (flight.key, _held(flight)), (flight,))
+            answer = yield Call(origin, "load", (flight.key, self._held(flight)), (flight,))
         except Exception as error:
             answer = error
         self._settle(flight, answer, perf_counter() - started)
 
     def _ask_many(self, flights: list[Flight]) -> Steps[None]:
         origin = self._guarded(flights[0])
-        wanted = {flight.key: _held(flight) for flight in flights}
+        wanted = {flight.key: self._held(flight) for flight in flights}
         started = perf_counter()
         try:
             answers = yield Call(origin, "load_many", (wanted,), tuple(flights))
@@ -382,6 +414,16 @@ class Engine:
         each = (perf_counter() - started) / len(flights)
         for flight in flights:
             self._settle(flight, answers[flight.key], each)
+
+    def _held(self, flight: Flight) -> Validators | None:
+        """What a load is told of the copy that is held: loaders get its value, too."""
+        copy = flight.copy
+        if copy is None:
+            return None
+        if self.loaders is None:
+            return copy.validators
+        known = copy.validators or Validators()
+        return Held(known.etag, known.last_modified, copy.value)
 
     def _guarded(self, flight: Flight) -> Origin[Any, Any]:
         """The flight's origin behind the guard, if there is one or the load has a time limit."""
@@ -427,6 +469,7 @@ class Engine:
                 if self._flights.holds(flight):
                     self.tiers.promote(key, copy, flight.options)
                     self._count("promoted")
+                    self._tell(EventKind.PROMOTED, key, Tier.MEMORY)
                 if copy.state is State.FRESH:
                     self._flights.end(flight, copy.value, copy.tier)
                 else:
@@ -438,12 +481,14 @@ class Engine:
             value = self._accept(flight, answer, took)
         except Exception as error:
             self._count("errors")
+            self._tell(EventKind.LOAD_FAILED, flight.key, Tier.ORIGIN, took, type(error).__name__)
             if flight.copy is None or not (flight.copy.state is State.DUE or self._is_on("stale")):
                 self._flights.end(flight, error=error)
                 return
             self._failed.note(flight.key, flight.options.throttle)
             self._serve(flight, flight.copy)
         else:
+            self._tell(EventKind.LOAD, flight.key, Tier.ORIGIN, took)
             self._flights.end(flight, value, None if value is MISSING else Tier.ORIGIN)
 
     def _accept(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> Any:
@@ -475,6 +520,10 @@ class Engine:
         if isinstance(answer, (Loaded, NotModified)) and answer.ttl is not None:
             ttl = answer.ttl
         cost = self._costs.of(self.rules.of(key), took)
+        importance = 1.0
+        if isinstance(answer, Loaded):
+            cost = cost if answer.cost is None else answer.cost
+            importance = 1.0 if answer.importance is None else answer.importance
         try:
             with self._flights.lock(key):
                 if not self._flights.holds(flight):
@@ -482,10 +531,22 @@ class Engine:
                 elif value is MISSING:
                     self.tiers.forget(key)
                     if self._is_on("negative"):
-                        self._missing.note(key, options.negative_ttl)
+                        lasting = answer.ttl if isinstance(answer, NotFound) else None
+                        self._missing.note(
+                            key, options.negative_ttl if lasting is None else lasting
+                        )
                 else:
                     self._missing.forget(key)
-                    self.tiers.keep(key, value, ttl, validators, options, cost=cost, loaded=True)
+                    self.tiers.keep(
+                        key,
+                        value,
+                        ttl,
+                        validators,
+                        options,
+                        cost=cost,
+                        importance=importance,
+                        loaded=True,
+                    )
         except ClosedError:
             pass  # closed while it loaded: handed out, not kept
         return value
@@ -494,6 +555,7 @@ class Engine:
         """Whether the origin said lately that it has no such key."""
         if key in self._missing and origin is self.origin and self._is_on("negative"):
             self._count("negative_hits")
+            self._tell(EventKind.NEGATIVE_HIT, key)
             return True
         return False
 
@@ -501,6 +563,12 @@ class Engine:
         """Leave a flight behind: nobody may wait for it any more, and the listener is told."""
         if not flight.ended:
             self._flights.end_lost(flight)
+        if self.events.wanted and flight.error is None:
+            took = perf_counter() - started
+            if flight.tier is None:
+                self._tell(EventKind.MISS, flight.key, seconds=took)
+            elif flight.tier is Tier.DISK:
+                self._tell(EventKind.HIT, flight.key, flight.tier, took)
         if self.listener is not None and self._is_on("events"):
             try:
                 self.listener.looked_up(flight.key, flight.tier, perf_counter() - started)
@@ -519,13 +587,13 @@ class Engine:
         importance: float = 1.0,
         if_version: int | None = None,
     ) -> Steps[None]:
-        """Store a value; under write_through the origin comes first."""
+        """Store a value; the origin comes first, or its queue, if it is to have it."""
         self._require_open()
         options = self.rules.of(key, call)
-        origin = self._written_origin()
+        strategy = self._writes(options)
         if cost is None:
             cost = self._costs.of(self.rules.of(key))
-        if origin is None:
+        if strategy is None:
             with self._flights.lock(key):
                 self._check_version(key, if_version)
                 self._flights.supersede(key)
@@ -539,32 +607,56 @@ class Engine:
                     importance,
                     None if self.disk is None else if_version,
                 )
+            self._tell(EventKind.STORED, key)
             return
         self._check_key(key)
         with self._flights.writing(key) as writers:
             with self._flights.lock(key):
                 self._check_version(key, if_version)
-            validators = yield Call(self._guarded_writes(origin), "store", (key, value))
-            self._count("stores")
+            validators = yield self._written(strategy, "put", "store", (key, value))
+            if strategy == "write_through":
+                self._count("stores")
             with self._flights.lock(key):
                 self._flights.supersede(key)
                 self._missing.forget(key)
                 if writers.overlapped:
                     self.tiers.forget(key)
                 else:
-                    self.tiers.keep(key, value, options.ttl, validators, options, cost=cost)
+                    self.tiers.keep(
+                        key,
+                        value,
+                        options.ttl,
+                        validators,
+                        options,
+                        cost=cost,
+                        importance=importance,
+                    )
+        self._tell(EventKind.STORED, key)
 
-    def remove(self, key: Any) -> Steps[bool]:
-        """Delete a key from the tiers; under write_through the origin comes first."""
+    def remove(self, key: Any, call: EntryOptions | None = None) -> Steps[bool]:
+        """Delete a key from the tiers; the origin comes first, or its queue, if it is to know."""
         self._require_open()
-        origin = self._written_origin()
-        if origin is None:
+        strategy = self._writes(self.rules.of(key, call))
+        if strategy is None:
             return self._drop(key)
         self._check_key(key)
         with self._flights.writing(key):
-            yield Call(self._guarded_writes(origin), "delete", (key,))
-            self._count("deletes")
+            yield self._written(strategy, "delete", "delete", (key,))
+            if strategy == "write_through":
+                self._count("deletes")
             return self._drop(key)
+
+    def _written(self, strategy: Strategy, queued: str, method: str, args: tuple[Any, ...]) -> Call:
+        """The call that brings a write to the origin, at once or by the queue."""
+        if strategy == "write_behind":
+            return Call(self.queue, queued, args)
+        assert self.origin is not None
+        return Call(self._guarded_writes(self.origin), method, args)
+
+    def dropped(self, key: Any) -> None:
+        """The queue gave up a write: the tiers must not tell what the origin will never have."""
+        if not self.closed:
+            self._drop(key)
 
     def _guarded_writes(self, origin: Origin[Any, Any]) -> Origin[Any, Any]:
         return origin if self.guard is None else self.guard.around(origin)
@@ -588,7 +680,9 @@ class Engine:
         with self._flights.lock(key):
             self._flights.supersede(key)
             self._missing.forget(key)
-            return self.tiers.forget(key)
+            there = self.tiers.forget(key)
+        self._tell(EventKind.DELETED, key)
+        return there
 
     def clear(self) -> None:
         """Empty the tiers; loads in flight are handed out but not kept."""
@@ -598,6 +692,7 @@ class Engine:
             self._missing.clear()
             self._failed.clear()
             self.tiers.clear()
+        self._tell(EventKind.CLEARED)
 
     def clear_from(self, prefix: tuple[Any, ...]) -> None:
         """Empty the tiers of keys that begin so; loads of them in flight are not kept."""
@@ -614,7 +709,10 @@ class Engine:
                 self.tiers.disk.delete_from(prefix)
 
     def close(self) -> None:
-        """Stop answering and close the disk tier."""
+        """Stop answering, write what is queued, and close the disk tier."""
+        if self.queue is not None:
+            self.queue.close()
+        self.events.close()
         self.closed = True
         front = self._front()
         if front is not None:
@@ -643,12 +741,34 @@ class Engine:
 
     # -- the rest -------------------------------------------------------------------------------
 
-    def loading_origin(self) -> Origin[Any, Any] | None:
+    def _loading_origin(self, key: Any, options: EntryOptions) -> Origin[Any, Any] | None:
         """The origin that a plain miss asks, None under cache_aside."""
-        return None if self.strategy == "cache_aside" else self.origin
+        if (options.strategy or self.strategy) == "cache_aside":
+            return None
+        if self.loaders is not None and not self.loaders.covers(key):
+            return None
+        return self.origin
 
-    def _written_origin(self) -> Origin[Any, Any] | None:
-        return self.origin if self.strategy == "write_through" and self._is_on("origin") else None
+    def _writes(self, options: EntryOptions) -> Strategy | None:
+        """What a write does to the origin: the strategy, or None when it does nothing."""
+        strategy = options.strategy or self.strategy
+        if strategy not in ("write_through", "write_behind") or not self._is_on("origin"):
+            return None
+        if self.origin is None or (strategy == "write_behind" and self.queue is None):
+            raise ConfigurationError(
+                f'strategy="{strategy}" needs an origin that takes writes'
+                + (" and a queue: give the cache strategy= or queue=" if self.origin else "")
+            )
+        return strategy
+
+    def load_by(self, pattern: Any, many: bool) -> Callable[[Any], Any]:
+        """The decorator that registers a loader."""
+        with self._counting:
+            if self.loaders is None:
+                from hybridcore.origins import Loaders
+
+                self.loaders = self.origin = Loaders(self.origin)
+        return self.loaders.register(pattern, many=many)
 
     def _is_on(self, feature: Feature) -> bool:
         return not self.features.restricted or self.features.is_enabled(feature)
@@ -668,6 +788,17 @@ class Engine:
         counts["disk_errors"] = 0 if self.tiers.disk is None else self.tiers.disk.errors
         return OriginStats(*(counts.get(name, 0) for name in OriginStats.__slots__))
 
+    def _tell(
+        self,
+        kind: EventKind,
+        key: Any = None,
+        tier: Tier | None = None,
+        seconds: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        if self.events.wanted and self._is_on("events"):
+            self.events.emit(kind, key, tier, seconds, reason)
+
     def _count(self, name: str, by: int = 1) -> None:
         with self._counting:
             self._counts[name] += by
@@ -675,14 +806,6 @@ class Engine:
     def _require_open(self) -> None:
         if self.closed:
             raise ClosedError("this hybrid cache was closed")
-
-
-def _held(flight: Flight) -> Validators | None:
-    return flight.copy.validators if flight.copy is not None else None
-
-
-def _is_due(flight: Flight) -> bool:
-    return flight.copy is not None and flight.copy.state is State.DUE
 
 
 # -- forks ------------------------------------------------------------------------------------

@@ -16,12 +16,14 @@ from hybridcore.breaker import Breaker
 from hybridcore.config import UNSET, EntryOptions, Memory, Rules, Strategy, check_strategy, for_call
 from hybridcore.engine import Engine, Spawn, Steps, Wait
 from hybridcore.errors import ConfigurationError
+from hybridcore.events import EventKind
 from hybridcore.features import Flags
 from hybridcore.flights import MISSING, WaitsForItselfError, leading
 from hybridcore.memory import Cache
 from hybridcore.namespaces import Namespace
 from hybridcore.origins import CallableOrigin, Origin
 from hybridcore.origins.threads import in_background, making_room, on_background_loop
+from hybridcore.units import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -31,30 +33,34 @@ if TYPE_CHECKING:
     from hybridcore.breaker import Circuit
     from hybridcore.bulkhead import Bulkhead
     from hybridcore.disk import Lmdb
+    from hybridcore.events import EventListener
     from hybridcore.features import Feature
     from hybridcore.patterns import Pattern
     from hybridcore.recovery import TierHealth
     from hybridcore.retry import Retry
     from hybridcore.settings import Settings
-    from hybridcore.stats import CacheStats, DiskStats, GuardStats, OriginStats
+    from hybridcore.stats import CacheStats, DiskStats, GuardStats, OriginStats, WriteQueueStats
     from hybridcore.types import Entry, Listener
     from hybridcore.units import Duration
+    from hybridcore.write_queue import Operation, WriteSink
 
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 _DEFAULT_BREAKER = Breaker()
 
 
 @dataclass(frozen=True, slots=True)
 class HybridStats:
-    """Snapshots of the tiers and of the guard of the origin, None where there is none."""
+    """Snapshots of the tiers, and of what stands before the origin; None where there is none."""
 
     memory: CacheStats | None
     disk: DiskStats | None
     origin: OriginStats
     guard: GuardStats | None
+    queue: WriteQueueStats | None
 
 
 class HybridCache(Front[K, V]):
@@ -74,6 +80,8 @@ class HybridCache(Front[K, V]):
         breaker: leaves an origin alone that fails; None: it is asked whatever happened.
         bulkhead: bounds the calls of the origin at a time.
         retry: tries again before a load counts as failed.
+        queue: where writes wait under write_behind; by default a `MemoryQueue`. Closed with this
+            cache.
         features: by name, False for what this cache is to do without.
         listener: hears of every lookup that missed memory.
 
@@ -93,6 +101,7 @@ class HybridCache(Front[K, V]):
         breaker: Breaker | None = _DEFAULT_BREAKER,
         bulkhead: Bulkhead | None = None,
         retry: Retry | None = None,
+        queue: WriteSink | None = None,
         features: Mapping[Feature, bool] | None = None,
         listener: Listener | None = None,
     ) -> None:
@@ -101,9 +110,11 @@ class HybridCache(Front[K, V]):
         switched = WeakMethod(self._features_switched)
         self.features = Flags(features, lambda: _call(switched))
         source = _as_origin(origin)
-        if strategy == "write_through" and (source is None or not source.writable):
+        if strategy in ("write_through", "write_behind") and (
+            source is None or not source.writable
+        ):
             raise ConfigurationError(
-                'strategy="write_through" needs an origin that takes writes, got '
+                f'strategy="{strategy}" needs an origin that takes writes, got '
                 f"{'none' if source is None else source.name}. Give the origin a store function, "
                 'or use "read_through".'
             )
@@ -128,13 +139,40 @@ class HybridCache(Front[K, V]):
             )
         super().__init__(store)
         guard = None
-        if source is not None and (breaker or bulkhead or retry):
+        if breaker or bulkhead or retry:
             from hybridcore.origins import Guard
 
-            guard = Guard(breaker, bulkhead, retry, name=source.name)
+            guard = Guard(
+                breaker, bulkhead, retry, name="origin" if source is None else source.name
+            )
+        if queue is None and strategy == "write_behind":
+            from hybridcore.write_queue import MemoryQueue
+
+            assert source is not None
+            drop = WeakMethod(self._dropped)
+            queue = MemoryQueue(
+                source if guard is None else guard.around(source),
+                on_drop=lambda operation, error: _call(drop, operation),
+            )
         self._engine = Engine(
-            ref(self), store, disk, source, strategy, self.rules, self.features, guard, listener
+            ref(self),
+            store,
+            disk,
+            source,
+            strategy,
+            self.rules,
+            self.features,
+            guard,
+            queue,
+            listener,
         )
+        if guard is not None and guard.circuit is not None:
+            events = self._engine.events
+            guard.circuit.on_transition(
+                lambda change: (
+                    events.emit(EventKind.BREAKER, reason=change.after) if events.wanted else None
+                )
+            )
         self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
 
     @classmethod
@@ -157,13 +195,23 @@ class HybridCache(Front[K, V]):
             settings = Settings.load(settings)
         elif not isinstance(settings, Settings):
             settings = Settings.of(settings)
-        guarded = settings.guarded(_as_origin(origin))
+        guards = {
+            name: guard
+            for name in ("breaker", "bulkhead", "retry")
+            if (guard := getattr(settings, name)) is not None
+        }
+        if guards and origin is None:
+            raise ConfigurationError(
+                f"{' and '.join(guards)} guard an origin, and there is none. Give origin=, or "
+                "leave them out."
+            )
         disk = None if settings.disk is None else settings.disk.open()
         try:
             return cls(
                 settings.memory,
                 disk,
-                guarded,
+                origin,
+                **guards,
                 strategy=settings.strategy,
                 defaults=settings.defaults,
                 rules=settings.rules,
@@ -181,17 +229,52 @@ class HybridCache(Front[K, V]):
         if not engine.closed:
             self._attach(None if self.features.may_be_off("memory") else engine.memory)
 
-    def _missed(self, key: K, default: Any) -> Any:
-        engine = self._engine
-        return _carry_out(engine.read(key, default, engine.loading_origin()))
+    def _dropped(self, operation: Operation) -> None:
+        self._engine.dropped(operation.key)
 
-    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+    def _missed(self, key: K, default: Any) -> Any:
+        return _carry_out(self._engine.read(key, default))
+
+    def lookup(self, key: K, default: Any = None, *, options: EntryOptions | None = None) -> Any:
+        """Like ``get``, with options of this call."""
+        memory = self.memory
+        if memory is not None:
+            value = memory.get(key, MISSING)
+            if value is not MISSING:
+                return value
+        return _carry_out(self._engine.read(key, default, None, options))
+
+    def get_many(self, keys: Iterable[K], *, options: EntryOptions | None = None) -> dict[K, V]:
         """Return the keys that some tier or the origin has; one batch per tier.
 
         Raises:
             PartialLoadError: the origin failed for some keys; the others are in its ``found``.
         """
-        return _carry_out(self._engine.read_many(keys))
+        return _carry_out(self._engine.read_many(keys, options))
+
+    def loader(self, pattern: Pattern, *, many: bool = False) -> Callable[[F], F]:
+        """Decorate the function that loads the keys of a pattern, or several of them at once.
+
+        See `Loaders.register`. Keys that no pattern matches are for the origin, if there is one.
+
+        Raises:
+            ConfigurationError: the pattern or the function makes no sense.
+        """
+        return self._engine.load_by(pattern, many)
+
+    def on(
+        self, listener: EventListener, kinds: Iterable[EventKind | str] | None = None
+    ) -> Callable[[], None]:
+        """Have the listener told what happens below memory, in a thread of its own.
+
+        Returns a function that ends it. See `EventBus.subscribe`.
+        """
+        return self._engine.events.subscribe(listener, kinds)
+
+    def flush(self, timeout: Duration | None = None) -> bool:
+        """Wait until the origin has what was queued for it; False if that takes longer."""
+        queue = self._engine.queue
+        return queue is None or queue.flush(None if timeout is None else seconds(timeout))
 
     def get_or_load(
         self,
@@ -277,12 +360,12 @@ class HybridCache(Front[K, V]):
         guard = self._engine.guard
         return None if guard is None else guard.circuit
 
-    def delete(self, key: K) -> bool:
+    def delete(self, key: K, *, options: EntryOptions | None = None) -> bool:
         """Delete the entry; a load of it under way is handed to its callers but not kept.
 
         Returns whether a tier held it.
         """
-        return _carry_out(self._engine.remove(key))
+        return _carry_out(self._engine.remove(key, options))
 
     def contains(self, key: K) -> bool:
         """Whether a tier holds a fresh entry; the origin is not asked."""
@@ -314,6 +397,7 @@ class HybridCache(Front[K, V]):
             self._engine.disk.stats() if self._engine.disk is not None else None,
             self._engine.origin_stats(),
             None if self._engine.guard is None else self._engine.guard.stats(),
+            None if self._engine.queue is None else self._engine.queue.stats(),
         )
 
     def close(self) -> None:
@@ -366,10 +450,10 @@ def _as_origin(origin: Any) -> Origin[Any, Any] | None:
     raise ConfigurationError(f"origin is expected to be an Origin or a function, got {origin!r}")
 
 
-def _call(method: WeakMethod[Any]) -> None:
+def _call(method: WeakMethod[Any], *args: Any) -> None:
     found = method()
     if found is not None:
-        found()
+        found(*args)
 
 
 def _carry_out(steps: Steps[T]) -> T:

@@ -9,6 +9,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hybridcore.errors import ClosedError, DiskError
+from hybridcore.events import EventBus, EventKind
+from hybridcore.types import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,8 +53,11 @@ class RecoveringDisk:
     counts its failures.
     """
 
-    def __init__(self, disk: Lmdb[Any, Any], clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, disk: Lmdb[Any, Any], events: EventBus, clock: Callable[[], float] = monotonic
+    ) -> None:
         self.disk = disk
+        self._events = events
         self.errors = 0
         self._clock = clock
         self._lock = threading.RLock()
@@ -214,6 +219,8 @@ class RecoveringDisk:
             if self._reason is None:
                 self._since = now
                 self._pause = 0.0
+                if self._events.wanted:
+                    self._events.emit(EventKind.TIER_DOWN, tier=Tier.DISK, reason=str(error))
             self._reason = str(error)
             self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
             self._retry_at = now + self._pause
@@ -226,6 +233,8 @@ class RecoveringDisk:
 
     def _worked(self) -> None:
         if self._reason is not None:
+            if self._events.wanted:
+                self._events.emit(EventKind.TIER_UP, tier=Tier.DISK)
             with self._lock:
                 self._reason = None
                 self._since = self._clock()

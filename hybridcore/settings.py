@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from hybridcore.disk.durability import Durability
     from hybridcore.eviction import Weights
     from hybridcore.features import Feature
-    from hybridcore.origins import Origin
     from hybridcore.patterns import Pattern
     from hybridcore.retry import Retry
 
@@ -163,28 +162,6 @@ class Settings:
         if environ:
             table = _overridden(table, environ, place)
         return _section(cls, table, place)
-
-    def guarded(self, origin: Origin[Any, Any] | None) -> Origin[Any, Any] | None:
-        """The origin behind what guards it.
-
-        Raises:
-            ConfigurationError: there are guards, but no origin.
-        """
-        guards = {
-            name: getattr(self, name)
-            for name in ("breaker", "bulkhead", "retry")
-            if getattr(self, name) is not None
-        }
-        if not guards:
-            return origin
-        if origin is None:
-            raise ConfigurationError(
-                f"{' and '.join(guards)} guard an origin, and there is none. Give origin=, or "
-                "leave them out."
-            )
-        from hybridcore.origins.guarded import Guard, GuardedOrigin
-
-        return GuardedOrigin(origin, Guard(**guards, name=origin.name))
 
 
 class _Place(NamedTuple):

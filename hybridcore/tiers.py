@@ -8,6 +8,7 @@ from random import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybridcore.errors import EncodeError, ValueTooLargeError
+from hybridcore.logs import RateLimitedLog, raised_by
 from hybridcore.types import Tier
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from hybridcore.recovery import RecoveringDisk
     from hybridcore.types import Validators
 
-log = logging.getLogger("hybridcore")
+log = RateLimitedLog(logging.getLogger("hybridcore"))
 
 _AT_ONCE = 1e-6
 """Seconds until a refresh that is overdue is due."""
@@ -109,6 +110,7 @@ class Tiers:
         options: EntryOptions,
         *,
         cost: float = 1.0,
+        importance: float = 1.0,
         loaded: bool = False,
     ) -> None:
         """Put what the origin has into the tiers; one that cannot take it keeps nothing older.
@@ -126,11 +128,12 @@ class Tiers:
                     stale=options.stale if ttl is not None else 0.0,
                     validators=validators,
                     cost=cost,
+                    importance=importance,
                 )
             except (EncodeError, ValueTooLargeError) as error:
-                log.warning("%s is not kept on disk: %s", type(value).__name__, error)
+                log.warning("a %s is not kept on disk: %s", type(value).__name__, raised_by(error))
                 self.forget(key)
-        self._hold(key, value, ttl, ttl, validators, options, cost)
+        self._hold(key, value, ttl, ttl, validators, options, cost, importance)
 
     def put(
         self,
