@@ -111,13 +111,16 @@ class Engine:
         features: Flags,
         guard: Guard | None,
         queue: WriteSink | None,
+        spill: bool,
         listener: Listener | None,
     ) -> None:
         self._front = front
         self.memory = memory
         self.disk = disk
         self.events = EventBus()
-        self.tiers = Tiers(memory, None if disk is None else RecoveringDisk(disk, self.events))
+        self.tiers = Tiers(
+            memory, None if disk is None else RecoveringDisk(disk, self.events), spill=spill
+        )
         self.origin = origin
         self.strategy = strategy
         self.rules = rules
@@ -785,6 +788,7 @@ class Engine:
 
         with self._counting:
             counts = dict(self._counts)
+        counts["spilled"] = self.tiers.spills
         counts["disk_errors"] = 0 if self.tiers.disk is None else self.tiers.disk.errors
         return OriginStats(*(counts.get(name, 0) for name in OriginStats.__slots__))
 

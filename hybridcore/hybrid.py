@@ -82,6 +82,8 @@ class HybridCache(Front[K, V]):
         retry: tries again before a load counts as failed.
         queue: where writes wait under write_behind; by default a `MemoryQueue`. Closed with this
             cache.
+        spill: True: what is loaded goes to disk when memory evicts it, and not before. Writes of a
+            disk that is slow or wears are saved, and what is in memory does not survive a restart.
         features: by name, False for what this cache is to do without.
         listener: hears of every lookup that missed memory.
 
@@ -102,6 +104,7 @@ class HybridCache(Front[K, V]):
         bulkhead: Bulkhead | None = None,
         retry: Retry | None = None,
         queue: WriteSink | None = None,
+        spill: bool = False,
         features: Mapping[Feature, bool] | None = None,
         listener: Listener | None = None,
     ) -> None:
@@ -164,6 +167,7 @@ class HybridCache(Front[K, V]):
             self.features,
             guard,
             queue,
+            spill,
             listener,
         )
         if guard is not None and guard.circuit is not None:

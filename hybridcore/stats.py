@@ -116,7 +116,8 @@ class OriginStats:
     ``refreshes`` are loads in the background before an entry expired, ``soft_timeouts`` those that
     went on while the stale copy was served, ``throttled`` those that were not tried because one had
     failed just before, ``negative_hits`` those not tried because the key was known to be missing.
-    ``promoted`` are entries that went from disk to memory.
+    ``promoted`` are entries that went from disk to memory, ``spilled`` those that memory evicted
+    and offered to the disk.
     """
 
     loads: int
@@ -132,6 +133,7 @@ class OriginStats:
     throttled: int
     negative_hits: int
     promoted: int
+    spilled: int
 
 
 @dataclass(frozen=True, slots=True)

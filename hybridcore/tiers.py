@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from enum import Enum
+from math import inf
 from random import random
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakMethod
 
-from hybridcore.errors import EncodeError, ValueTooLargeError
+from hybridcore.errors import ClosedError, EncodeError, KeyEncodingError, ValueTooLargeError
 from hybridcore.logs import RateLimitedLog, raised_by
 from hybridcore.types import Tier
 
@@ -44,6 +47,10 @@ class Note(NamedTuple):
     whole: float | None = None
     """Seconds for which it is fresh in all."""
     version: int = 0
+    until: float = 0.0
+    """When it stops being fresh, in seconds of the tiers' clock; infinity: never."""
+    clean: bool = True
+    """Whether the disk has it, too."""
 
 
 class Copy(NamedTuple):
@@ -62,11 +69,26 @@ class Copy(NamedTuple):
 
 
 class Tiers:
-    """The memory and disk of a hybrid cache, either of which may be absent."""
+    """The memory and disk of a hybrid cache, either of which may be absent.
 
-    def __init__(self, memory: MemoryStore[Any, Any] | None, disk: RecoveringDisk | None) -> None:
+    What is loaded goes to both, or, with ``spill``, to the disk when memory evicts it.
+    """
+
+    def __init__(
+        self,
+        memory: MemoryStore[Any, Any] | None,
+        disk: RecoveringDisk | None,
+        *,
+        spill: bool = False,
+    ) -> None:
         self.memory = memory
         self.disk = disk
+        self.spills = 0
+        self._spill = spill and memory is not None and disk is not None
+        if self._spill:
+            assert memory is not None
+            heir = WeakMethod(self._spilled)
+            memory.bequeath_to(lambda *entry: _call(heir, *entry))
         self._memory_ttl = memory.options()[2] if memory is not None else None  # bounds all others
 
     def in_memory(self, key: Any) -> Copy | None:
@@ -118,6 +140,9 @@ class Tiers:
         What was loaded is only offered to the disk, which writes what seems worth it.
         """
         ttl = self.shortened(ttl, options)
+        if loaded and self._spill:
+            self._hold(key, value, ttl, ttl, validators, options, cost, importance, clean=False)
+            return
         if self.disk is not None:
             try:
                 self.disk.put(
@@ -168,6 +193,18 @@ class Tiers:
         )
         self._hold(key, value, ttl, ttl, None, options, cost, importance)
 
+    def _spilled(self, key: Any, value: Any, note: Note) -> None:
+        """Memory evicts an entry: the disk is to have it, unless it does already."""
+        disk = self.disk
+        left = None if note.until == inf else note.until - monotonic()
+        if note.clean or disk is None or (left is not None and left <= 0):
+            return
+        self.spills += 1
+        try:
+            disk.put(key, value, offered=True, ttl=left, validators=note.validators)
+        except (EncodeError, ValueTooLargeError, KeyEncodingError, ClosedError) as error:
+            log.warning("a %s is not kept on disk: %s", type(value).__name__, raised_by(error))
+
     def forget(self, key: Any) -> bool:
         """Delete a key from the tiers; return whether one had it."""
         there = self.memory is not None and self.memory.discard(key)
@@ -206,10 +243,14 @@ class Tiers:
         options: EntryOptions,
         cost: float = 1.0,
         importance: float = 1.0,
+        *,
+        clean: bool = True,
     ) -> None:
         """Put a value into memory if it fits; no older one stays in any case."""
         try:
-            self._put_in_memory(key, value, left, whole, validators, options, cost, importance)
+            self._put_in_memory(
+                key, value, left, whole, validators, options, cost, importance, clean=clean
+            )
         except BaseException as error:
             assert self.memory is not None
             self.memory.discard(key)
@@ -227,10 +268,15 @@ class Tiers:
         cost: float,
         importance: float,
         version: int = 0,
+        *,
+        clean: bool = True,
     ) -> None:
         if self.memory is None:
             return
         late = 0.0
+        until = 0.0
+        if not clean:
+            until = inf if left is None else monotonic() + left
         if self._memory_ttl is not None:
             left = self._memory_ttl if left is None else min(left, self._memory_ttl)
         if left is not None and whole is not None and options.refresh_ahead is not None:
@@ -238,9 +284,15 @@ class Tiers:
             left, late = due, max(left - due, 0.0)
         stale = 0.0 if left is None else late + options.stale
         note = None
-        if late or version or validators is not None:
-            note = Note(validators, late, whole, version)
+        if late or version or validators is not None or not clean:
+            note = Note(validators, late, whole, version, until, clean)
         self.memory.hold(key, value, note, left, stale, cost, importance)
+
+
+def _call(method: WeakMethod[Any], *args: Any) -> None:
+    found = method()
+    if found is not None:
+        found(*args)
 
 
 def _copy(record: Record, options: EntryOptions) -> Copy:

@@ -16,6 +16,7 @@ cdef class MemoryStore:
     cdef object sizer               # callable(value), None: every entry counts 1
     cdef object timer               # callable in seconds, None: the native coarse clock
     cdef object listener            # on_evict(key, value, cause) or None
+    cdef object heir                # heir(key, value, note) or None
     cdef int64_t limit              # maxsize; NO_LIMIT when unbounded
     cdef uint64_t size              # currsize; unsigned: limit plus one entry always fits
     cdef int64_t ttl                # ns given to entries that bring none, 0: none

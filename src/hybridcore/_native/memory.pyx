@@ -286,6 +286,14 @@ cdef class MemoryStore:
         )
 
     @cython.critical_section
+    def bequeath_to(self, heir, /):
+        """Have ``heir(key, value, note)`` called with what is evicted to make room and has a note.
+
+        It runs where listeners do. None: nobody is called.
+        """
+        self.heir = heir
+
+    @cython.critical_section
     def held(self, key, /):
         """Return ``(value, ttl_left, note)`` even if stale, None if absent; counts nothing.
 
@@ -829,23 +837,39 @@ cdef int release(MemoryStore store, Removals* removals) except -1:
     cdef uint32_t i
     cdef Removal* removal
     cdef PyObject* listener
+    cdef PyObject* heir
     cdef Section section
     if removals.count == 0:
         return 0
     enter(&section, <PyObject*> store)
     listener = <PyObject*> store.listener
     hold(listener)
+    heir = <PyObject*> store.heir
+    hold(heir)
     leave(&section)
     for i in range(removals.count):
         removal = removal_at(removals, i)
+        if heir != <PyObject*> None and removal.cause == SIZE and removal.note != NULL:
+            bequeath(<object> heir, removal)
         if listener != <PyObject*> None and removal.key != NULL:
             notify(<object> listener, removal.key, removal.value, removal.cause)
         Py_XDECREF(removal.key)
         Py_XDECREF(removal.value)
         Py_XDECREF(removal.note)
     Py_XDECREF(listener)
+    Py_XDECREF(heir)
     PyMem_RawFree(removals.many)
     return 0
+
+
+cdef void bequeath(object heir, Removal* removal) noexcept:
+    """Hand an evicted entry with a note on; what that raises goes to sys.unraisablehook."""
+    cdef PyObject* answer = PyObject_CallFunctionObjArgs(
+        heir, removal.key, removal.value, removal.note, NULL
+    )
+    if answer == NULL:
+        PyErr_WriteUnraisable(heir)
+    Py_XDECREF(answer)
 
 
 cdef void notify(object listener, PyObject* key, PyObject* value, int cause) noexcept:
