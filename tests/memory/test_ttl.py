@@ -258,3 +258,30 @@ def test_a_timer_that_returns_no_number(make: Any) -> None:
     cache = make(10, ttl=5, timer=lambda: "noon")
     with pytest.raises(TypeError, match="number"):
         cache["a"] = 1
+
+
+@pytest.mark.parametrize(
+    "collect", [list, tuple, sorted, lambda c: list(c.items()), lambda c: list(c.values())]
+)
+def test_entries_that_expire_while_they_are_listed(collect):
+    """``list`` asks for the length in between; what expires then is no change of size."""
+    now = [0.0]
+
+    def timer():
+        now[0] += 1.0
+        return now[0]
+
+    cache = Cache(100, timer=timer)
+    for number in range(20):
+        cache.put(number, number, ttl=100 + 0.5 * number)
+    now[0] = 99.0
+    assert len(collect(cache)) >= 10
+    seen = 0
+    for _ in cache:
+        len(cache)
+        seen += 1
+    assert seen >= 1
+    now[0] = 1000.0
+    assert len(cache) == 0
+    cache.check()
+    assert cache.stats().expired == 20

@@ -29,6 +29,7 @@ cdef class MemoryStore:
     cdef bint above_low_water       # and on the way down to it
     cdef uint64_t study_from        # the size at which the policy begins to learn
     cdef int shrinking              # resizes that are going on
+    cdef uint32_t iterators         # that have not ended
     cdef uint64_t hits, misses, insertions, updates, rejections
     cdef uint64_t removals[4]       # by cause
     cdef uint64_t removed_size[4]

@@ -177,8 +177,7 @@ cdef class MemoryStore:
         return find_fresh(self, key) >= 0
 
     def __len__(self):
-        expire(self)
-        return self.table.count
+        return fresh_count(self)
 
     def __iter__(self):
         return StoreIterator.__new__(StoreIterator, self, KEYS)
@@ -902,6 +901,27 @@ cdef int expire(MemoryStore store) except -1:
     return count
 
 
+cdef Py_ssize_t fresh_count(MemoryStore store) except -1:
+    """How many entries have not expired. Those that have go, unless somebody iterates."""
+    cdef Py_ssize_t count
+    cdef int64_t now
+    cdef uint32_t i
+    if store.iterators == 0 or store.table.wheel == NULL:
+        expire(store)
+        return store.table.count
+    with cython.critical_section(store):
+        now = clock(store)
+        count = store.table.count
+        if store.table.wheel == NULL:       # the timer cleared the cache
+            return count
+        wheel_advance(store.table.wheel, store.table.extras, now)
+        i = store.table.wheel.heads[DUE]
+        while i != NIL:
+            count -= 1
+            i = store.table.extras[i].timer_next
+    return count
+
+
 cdef uint32_t take_due(
     MemoryStore store, uint32_t followed, uint32_t most, Removals* removals
 ) noexcept:
@@ -1317,6 +1337,7 @@ cdef enum:
 
 
 @cython.final
+@cython.no_gc_clear      # __dealloc__ needs the store
 cdef class StoreIterator:
     """Walks the entries that are fresh when it starts."""
 
@@ -1331,9 +1352,16 @@ cdef class StoreIterator:
             expire(store)
             with cython.critical_section(store):
                 self.now = clock(store)
+        with cython.critical_section(store):
+            store.iterators += 1
         self.store = store
         self.version = store.table.version
         self.what = what
+
+    def __dealloc__(self):
+        if self.store is not None and self.position != NIL:
+            with cython.critical_section(self.store):
+                self.store.iterators -= 1
 
     def __iter__(self):
         return self
@@ -1359,6 +1387,8 @@ cdef class StoreIterator:
                     return value
                 key = <object> table.entries[i].key     # held before a new tuple runs the collector
                 return key, value
+            if self.position != NIL:
+                self.store.iterators -= 1
             self.position = NIL         # the end stays the end, whatever comes into the cache later
             raise StopIteration
 
