@@ -12,6 +12,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -166,10 +167,9 @@ class Engine:
         flight = Flight(key, origin, options)
         try:
             while (other := self._flights.join(flight)) is not None:
-                if other.in_background and other.copy is not None:
-                    self._serve(flight, other.copy)
-                    break
-                if (yield from self._follow(flight, other)):
+                if self._served_meanwhile(flight, other) or (
+                    yield from self._follow(flight, other)
+                ):
                     break
             else:
                 yield from self._lead(flight)
@@ -203,9 +203,9 @@ class Engine:
                 for flight, other in others:
                     if other is None:
                         continue
-                    if other.in_background and other.copy is not None:
-                        self._serve(flight, other.copy)
-                    elif not (yield from self._follow(flight, other)):
+                    if not self._served_meanwhile(flight, other) and not (
+                        yield from self._follow(flight, other)
+                    ):
                         rest.append(flight)
         finally:
             for flight in flights:
@@ -260,6 +260,14 @@ class Engine:
             cost=known.cost,
             version=known.version,
         )
+
+    def _served_meanwhile(self, flight: Flight, other: Flight) -> bool:
+        """Whether the tiers have a copy to end the flight with while the other one goes on."""
+        if other.in_background:
+            self._look_up([flight])
+            if not flight.ended and flight.copy is not None:
+                self._serve(flight, flight.copy)
+        return flight.ended
 
     def _follow(self, flight: Flight, other: Flight) -> Steps[bool]:
         """End the flight as the other one ends; False when it has to be tried again."""
@@ -377,7 +385,8 @@ class Engine:
         """Wait for the load in the background, but serve the copy when it takes too long."""
         other = flight.successor
         assert other is not None
-        yield Wait(other, patience)
+        with suppress(WaitsForItselfError):
+            yield Wait(other, patience)
         if other.ended and not other.lost:
             self._flights.end(flight, other.value, other.tier, other.error)
         else:

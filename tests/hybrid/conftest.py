@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import hybridcore as hc
+from hybridcore.config import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 PATIENCE = 20.0
 """Seconds after which something that should have happened counts as hanging."""
+
+
+OPTIONS = set(DEFAULTS)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -193,7 +197,10 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make_store(tmp_path: Any, clock: Clock) -> Iterator[Callable[..., hc.HybridCache[Any, Any]]]:
-    """Make stores of both tiers, unless told otherwise, on the test's clock."""
+    """Make stores of both tiers, unless told otherwise, on the test's clock.
+
+    Entry options are given by name, and are those of the whole store.
+    """
     made: list[hc.HybridCache[Any, Any]] = []
 
     def make(origin: Any = None, **options: Any) -> hc.HybridCache[Any, Any]:
@@ -201,10 +208,11 @@ def make_store(tmp_path: Any, clock: Clock) -> Iterator[Callable[..., hc.HybridC
             options["memory"] = hc.Cache(1000, timer=clock.seconds)
         if "disk" not in options:
             options["disk"] = hc.Lmdb(tmp_path / "disk", clock=clock.nanoseconds)
-        ttl, stale = options.pop("ttl", None), options.pop("stale", 0.0)
-        store = hc.HybridCache(
-            origin=origin, defaults=hc.EntryOptions(ttl=ttl, stale=stale, throttle=0), **options
-        )
+        given = {name: options.pop(name) for name in set(options) & OPTIONS}
+        defaults = hc.EntryOptions(**{"throttle": 0, **given})
+        store = hc.HybridCache(origin=origin, defaults=defaults, **options)
+        if store._engine.tiers.disk is not None:
+            store._engine.tiers.disk._clock = clock.seconds
         made.append(store)
         return store
 
