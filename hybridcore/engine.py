@@ -219,21 +219,20 @@ class Engine:
     def contains(self, key: Any) -> bool:
         """Whether a tier holds a fresh entry; the origin is not asked."""
         self._require_open()
-        if self.memory is not None and self._is_on("memory") and key in self.memory:
-            return True
+        if self._is_on("memory"):
+            copy = self.tiers.in_memory(key)
+            if copy is not None and copy.state is not State.STALE:
+                return True
         disk = self.tiers.disk
-        if disk is not None and self._is_on("disk") and disk.contains(key):
-            return True
-        copy = self.tiers.in_memory(key)
-        return copy is not None and copy.state is not State.STALE
+        return disk is not None and self._is_on("disk") and disk.contains(key)
 
     def entry(self, key: Any) -> Entry[Any] | None:
         """What the highest tier that has the key holds, also if it is stale; counts nothing."""
         self._require_open()
         options = self.rules.of(key)
-        copy = self.tiers.in_memory(key)
+        copy = self.tiers.in_memory(key) if self._is_on("memory") else None
         below = None
-        if copy is None or self.disk is not None:
+        if self._is_on("disk"):
             below = self.tiers.on_disk([key], lambda _: options).get(key)
         if copy is None:
             copy = below
@@ -265,7 +264,7 @@ class Engine:
         """Whether the tiers have a copy to end the flight with while the other one goes on."""
         if other.in_background:
             self._look_up([flight])
-            if not flight.ended and flight.copy is not None:
+            if not flight.ended and flight.copy is not None and self._is_servable(flight.copy):
                 self._serve(flight, flight.copy)
         return flight.ended
 
@@ -307,7 +306,11 @@ class Engine:
         if flight.copy is not None and flight.copy.state is State.DUE:
             yield self._in_background([flight])
             self._serve(flight, flight.copy)
-        elif flight.copy is not None and flight.options.soft_timeout is not None:
+        elif (
+            flight.copy is not None
+            and flight.options.soft_timeout is not None
+            and self._is_servable(flight.copy)
+        ):
             yield self._in_background([flight])
             yield from self._wait_a_while(flight, flight.copy, flight.options.soft_timeout)
         else:
@@ -323,6 +326,7 @@ class Engine:
             if flight.copy is not None
             and flight.copy.state is State.STALE
             and flight.options.soft_timeout is not None
+            and self._is_servable(flight.copy)
         ]
         if due or hasty:
             yield self._in_background(due + hasty)
@@ -347,7 +351,7 @@ class Engine:
             self._flights.end(flight, MISSING if waiting.deletes else waiting.value)
             return False
         if copy is not None and (
-            flight.key in self._failed
+            (flight.key in self._failed and self._is_servable(copy))
             or (copy.state is State.DUE and not self._is_on("refresh_ahead"))
         ):
             if copy.state is State.STALE:
@@ -394,12 +398,12 @@ class Engine:
             self._tell(EventKind.SOFT_TIMEOUT, flight.key, seconds=patience)
             self._serve(flight, copy)
 
+    def _is_servable(self, copy: Copy) -> bool:
+        return copy.state is not State.STALE or self._is_on("stale")
+
     def _serve(self, flight: Flight, copy: Copy) -> None:
         """End a flight with a copy."""
         if copy.state is State.STALE:
-            if not self._is_on("stale"):
-                self._flights.end(flight)
-                return
             self._count("stale_served")
             self._tell(EventKind.STALE_SERVED, flight.key, copy.tier)
         self._flights.end(flight, copy.value, copy.tier)
@@ -443,7 +447,7 @@ class Engine:
         assert origin is not None
         limit = flight.options.hard_timeout
         if self.guard is not None and origin is self.origin:
-            return self.guard.around(origin, limit)
+            return self._guard_of_now(self.guard).around(origin, limit)
         if limit is None:
             return origin
         from hybridcore.origins import Guard
@@ -451,6 +455,12 @@ class Engine:
         if self._unguarded is None:
             self._unguarded = Guard(name=origin.name)
         return self._unguarded.around(origin, limit)
+
+    def _guard_of_now(self, guard: Guard) -> Guard:
+        """The guard, less those of its parts that are switched off."""
+        if not self.features.restricted:
+            return guard
+        return guard.less(*(not self._is_on(part) for part in ("breaker", "bulkhead", "retry")))
 
     _unguarded: Guard | None = None
 
@@ -494,7 +504,7 @@ class Engine:
         except Exception as error:
             self._count("errors")
             self._tell(EventKind.LOAD_FAILED, flight.key, Tier.ORIGIN, took, type(error).__name__)
-            if flight.copy is None or not (flight.copy.state is State.DUE or self._is_on("stale")):
+            if flight.copy is None or not self._is_servable(flight.copy):
                 self._flights.end(flight, error=error)
                 return
             self._failed.note(flight.key, flight.options.throttle)
@@ -671,7 +681,7 @@ class Engine:
             self._drop(key)
 
     def _guarded_writes(self, origin: Origin[Any, Any]) -> Origin[Any, Any]:
-        return origin if self.guard is None else self.guard.around(origin)
+        return origin if self.guard is None else self._guard_of_now(self.guard).around(origin)
 
     def _check_version(self, key: Any, expected: int | None) -> None:
         if expected is None:

@@ -178,6 +178,8 @@ class HybridCache(Front[K, V]):
                 )
             )
         self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
+        if self.features.restricted:
+            self._features_switched()
 
     @classmethod
     def from_settings(

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar, Token
+from copy import copy
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -75,6 +76,16 @@ class Guard:
     ) -> GuardedOrigin[K, V]:
         """Return the origin behind this guard; cheap, also for a loader that is called once."""
         return GuardedOrigin(origin, self, hard_timeout)
+
+    def less(self, breaker: bool, bulkhead: bool, retry: bool) -> Guard:
+        """The same guard for calls that are to go past these parts of it."""
+        if not ((breaker and self.circuit) or (bulkhead and self.gate) or (retry and self.retry)):
+            return self
+        other = copy(self)
+        other.circuit = None if breaker else self.circuit
+        other.gate = None if bulkhead else self.gate
+        other.retry = None if retry else self.retry
+        return other
 
     def stats(self) -> GuardStats:
         """A snapshot of what was counted."""
