@@ -555,7 +555,9 @@ class Engine:
                     if self._is_on("negative"):
                         lasting = answer.ttl if isinstance(answer, NotFound) else None
                         self._missing.note(
-                            key, options.negative_ttl if lasting is None else lasting
+                            key,
+                            options.negative_ttl if lasting is None else lasting,
+                            flight.origin is self.origin,
                         )
                 else:
                     self._missing.forget(key)
@@ -574,8 +576,8 @@ class Engine:
         return value
 
     def _is_known_missing(self, key: Any, origin: Origin[Any, Any] | None) -> bool:
-        """Whether the origin said lately that it has no such key."""
-        if key in self._missing and origin is self.origin and self._is_on("negative"):
+        """Whether the origin, or a loader like this one, said lately that it has no such key."""
+        if self._missing.of(key) is (origin is self.origin) and self._is_on("negative"):
             self._count("negative_hits")
             self._tell(EventKind.NEGATIVE_HIT, key)
             return True

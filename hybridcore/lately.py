@@ -23,14 +23,14 @@ class Lately:
 
     def __init__(self, timer: Callable[[], float] | None = None) -> None:
         self._timer = timer
-        self._keys: Cache[Any, bool] | None = None  # made when there is something to remember
+        self._keys: Cache[Any, Any] | None = None  # made when there is something to remember
 
-    def note(self, key: Any, seconds: float | None) -> None:
-        """Remember the key for so long; None and 0: not at all."""
+    def note(self, key: Any, seconds: float | None, what: Any = True) -> None:
+        """Remember this of the key for so long; None and 0: not at all."""
         if seconds:
             if self._keys is None:
                 self._keys = Cache(_MOST, timer=self._timer, weights=Weights.lru())
-            self._keys.put(key, True, ttl=seconds)
+            self._keys.put(key, what, ttl=seconds)
 
     def forget(self, key: Any) -> None:
         """Do not remember the key any longer."""
@@ -41,6 +41,10 @@ class Lately:
         """Forget every key."""
         if self._keys is not None:
             self._keys.clear()
+
+    def of(self, key: Any) -> Any:
+        """What is remembered of the key, None if nothing is."""
+        return None if self._keys is None else self._keys.get(key)
 
     def __contains__(self, key: Any) -> bool:
         return self._keys is not None and key in self._keys
