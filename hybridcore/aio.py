@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hybridcore.config import UNSET, EntryOptions, for_call
-from hybridcore.engine import Call, Effect, Engine, Spawn, Steps, Wait
+from hybridcore.engine import Call, Effect, Engine, Pause, Spawn, Steps, Wait
 from hybridcore.flights import MISSING, leading
 from hybridcore.origins import CallableOrigin
 from hybridcore.units import seconds
@@ -157,6 +157,8 @@ class AsyncFace(Generic[K, V]):
             while not isinstance(effect, Call):
                 if isinstance(effect, Wait):
                     await _wait_for(effect)
+                elif isinstance(effect, Pause):
+                    await asyncio.sleep(effect.seconds)
                 else:
                     self._spawn(effect)
                 effect = next(steps)
@@ -193,6 +195,8 @@ class AsyncFace(Generic[K, V]):
                         await _wait_for(effect)
                     elif isinstance(effect, Spawn):
                         self._spawn(effect)
+                    elif isinstance(effect, Pause):
+                        await asyncio.sleep(effect.seconds)
                     else:
                         outcome = await _call(effect)
                 except BaseException as error:

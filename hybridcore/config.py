@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "throttle": 1.0,
     "negative_ttl": None,
     "jitter": 0.0,
+    "lease": 10.0,
     "strategy": None,
 }
 """The options of entries that nobody gave any, in seconds."""
@@ -83,6 +84,8 @@ class EntryOptions:
       all
     - ``jitter``: the share of the ttl by which an entry may expire earlier, at random, so that
       those stored together do not expire together
+    - ``lease``: processes that miss a key at the same time and share a directory wait at most so
+      long for the one that loads it; None: each loads for itself
     - ``strategy``: what misses and writes do to the origin; None: what the cache does
 
     >>> EntryOptions(ttl="5m", stale="1h").merged(EntryOptions(ttl=30))
@@ -100,6 +103,7 @@ class EntryOptions:
     throttle: float
     negative_ttl: float | None
     jitter: float
+    lease: float | None
     strategy: Strategy | None
     given: frozenset[str] = field(init=False)
     """The names of the options that were given; the others have the values of `DEFAULTS`."""
@@ -115,6 +119,7 @@ class EntryOptions:
         throttle: Duration = UNSET,
         negative_ttl: Duration | None = UNSET,
         jitter: float = UNSET,
+        lease: Duration | None = UNSET,
         strategy: Strategy | None = UNSET,
     ) -> None:
         options = {
@@ -126,6 +131,7 @@ class EntryOptions:
             "throttle": throttle,
             "negative_ttl": negative_ttl,
             "jitter": jitter,
+            "lease": lease,
             "strategy": strategy,
         }
         given = {
@@ -240,7 +246,7 @@ _PAIRS = (
 
 def _checked(name: str, value: Any) -> Any:
     """The option as a number, or None where that is allowed."""
-    if value is None and DEFAULTS[name] is None:
+    if value is None and (DEFAULTS[name] is None or name == "lease"):
         return None
     if name == "strategy":
         check_strategy(value)

@@ -62,6 +62,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+"""Seconds between two looks at whether another process has loaded a key."""
+
 log = logging.getLogger("hybridcore")
 
 
@@ -93,7 +96,13 @@ class Spawn(NamedTuple):
     flights: tuple[Flight, ...]
 
 
-Effect = Call | Wait | Spawn
+class Pause(NamedTuple):
+    """Effect: let so many seconds pass."""
+
+    seconds: float
+
+
+Effect = Call | Wait | Spawn | Pause
 Steps = Generator[Effect, Any, T]
 """An operation under way: yields effects, is sent their outcomes, returns a T."""
 
@@ -128,6 +137,7 @@ class Engine:
         self.features = features
         self.guard = guard
         self.queue = queue
+        self.spill = spill
         self.loaders: Loaders[Any, Any] | None = None
         self.listener = listener
         self.closed = False
@@ -409,6 +419,33 @@ class Engine:
         self._flights.end(flight, copy.value, copy.tier)
 
     def _ask(self, flight: Flight) -> Steps[None]:
+        """Ask the origin, unless another process does and its answer comes in time."""
+        disk = self.tiers.disk
+        if (
+            disk is None
+            or self.spill
+            or flight.options.lease is None
+            or not (self._is_on("single_flight") and self._is_on("disk"))
+        ):
+            yield from self._ask_now(flight)
+            return
+        pause = _FIRST_PAUSE
+        other = leader = disk.lease(flight.key, flight.options.lease)
+        while other and other == leader:  # after it, who has to load is not waited for again
+            yield Pause(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            self._look_up([flight])
+            if flight.ended:
+                self._count("loaded_elsewhere")
+                return
+            other = disk.lease(flight.key, flight.options.lease)
+        try:
+            yield from self._ask_now(flight)
+        finally:
+            with suppress(ClosedError):
+                disk.release(flight.key)
+
+    def _ask_now(self, flight: Flight) -> Steps[None]:
         answer: Answer[Any] | Exception
         origin = self._guarded(flight)
         started = perf_counter()

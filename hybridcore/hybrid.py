@@ -7,6 +7,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import get_ident
+from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakMethod, ref
 
@@ -14,7 +15,7 @@ from hybridcore._native import Front, MemoryStore
 from hybridcore.aio import AsyncFace
 from hybridcore.breaker import Breaker
 from hybridcore.config import UNSET, EntryOptions, Memory, Rules, Strategy, check_strategy, for_call
-from hybridcore.engine import Engine, Spawn, Steps, Wait
+from hybridcore.engine import Engine, Pause, Spawn, Steps, Wait
 from hybridcore.errors import ConfigurationError
 from hybridcore.events import EventKind
 from hybridcore.features import Flags
@@ -473,6 +474,9 @@ def _carry_out(steps: Steps[T]) -> T:
                     _wait_for(effect)
                 elif isinstance(effect, Spawn):
                     in_background(_carry_out, effect.steps)
+                elif isinstance(effect, Pause):
+                    with making_room():
+                        sleep(effect.seconds)
                 else:
                     with leading(effect.flights):
                         outcome = getattr(effect.origin, effect.method)(*effect.args)

@@ -89,6 +89,14 @@ class RecoveringDisk:
         self._worked()
         return records
 
+    def lease(self, key: Any, seconds: float) -> int:
+        """Who else is loading the key; 0: nobody, so this process may."""
+        return 0 if self._reason is not None else self.disk.lease(key, seconds)
+
+    def release(self, key: Any) -> None:
+        """The load of a key has ended."""
+        self.disk.release(key)
+
     def contains(self, key: Any) -> bool:
         """Whether it holds a fresh entry."""
         if not self._ready() or key in self._missed:

@@ -117,7 +117,8 @@ class OriginStats:
     went on while the stale copy was served, ``throttled`` those that were not tried because one had
     failed just before, ``negative_hits`` those not tried because the key was known to be missing.
     ``promoted`` are entries that went from disk to memory, ``spilled`` those that memory evicted
-    and offered to the disk.
+    and offered to the disk. ``loaded_elsewhere`` were found on disk while another process had the
+    lease to load them.
     """
 
     loads: int
@@ -134,6 +135,7 @@ class OriginStats:
     negative_hits: int
     promoted: int
     spilled: int
+    loaded_elsewhere: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEAD = struct.Struct("=8sQ")
-_MAGIC = b"hcmarks1"
+_MAGIC = b"hcmarks2"
 _FEWEST, _MOST = 1 << 12, 1 << 25
 _BYTES_PER_MARK = 512
 """Of max_bytes: there is room for so many marks,"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import weakref
 from collections import Counter
@@ -123,6 +124,7 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         codecs = codecs or Codecs()
         self._clock = time.time_ns if clock is None else clock
         self._compression = compression
+        self._owner = random.getrandbits(63) + 1
         self._directory = Path(directory).absolute()
         map_size = (self._max_bytes + self._max_bytes // 4 + _MAP_SLACK) // 65536 * 65536
         self._environment = sharing.acquire(self._directory, map_size, durability)
@@ -415,6 +417,25 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             return True
 
         return self._open().change(work, size=1)
+
+    def lease(self, key: K, seconds: float) -> int:
+        """Say that this object is about to load the key, and return 0.
+
+        While another one has said so, return a number that stands for it. A lease holds for so
+        many seconds of the wall clock, or until `release`. Leases save work and guard nothing: two
+        may get one at the same instant, and keys of one of 1024 classes share one.
+        """
+        self._open()
+        now = self._clock()
+        name = lmdb_key(encode_key(key))
+        return self._environment.marks.lease(
+            name, self._owner, now, now + int(seconds * 1_000_000_000)
+        )
+
+    def release(self, key: K) -> None:
+        """Give back the lease of a key, if this object has it."""
+        self._open()
+        self._environment.marks.release(lmdb_key(encode_key(key)), self._owner)
 
     # -- the whole ------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Marks of reads in a memory-mapped file, and what is learned from them; see marks.pyx."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef enum:
@@ -12,6 +12,13 @@ cdef struct Mark:
     uint16_t tag            # whose mark it is: bits of the key's hash
     uint8_t frequency       # 0: nobody's
     uint8_t kind            # see learned.pxd
+
+
+# Who loads a key.
+cdef struct Lease:
+    uint64_t hash
+    uint64_t owner
+    int64_t until           # wall clock, ns; 0: nobody
 
 
 # The head of the file, shared by all processes.
@@ -30,6 +37,7 @@ cdef struct Shared:
     float hits[112][33]
     float exposure[112][33]     # how long marks of that kind were of that age
     float worth[112][33]
+    Lease leases[1024]          # by the hash of the key
 
 
 cdef class Marks:

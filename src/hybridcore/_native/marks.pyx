@@ -30,6 +30,7 @@ cdef enum:
     FIRST_LESSON = 32       # records written before it
     SHORTEST = 128          # records between lessons, once there were EARLY
     EARLY = 8
+    LEASES = 1024
     UNIT = 128              # the middle of the logarithms of cost and importance
 
 cdef extern from *:
@@ -299,6 +300,30 @@ cdef class Marks:
         if mark.frequency == 0 or mark.tag != tag_of(hash):
             return 0, 0
         return mark.frequency, mark.last
+
+    # -- leases ---------------------------------------------------------------------------
+
+    def lease(self, bytes key not None, uint64_t owner, int64_t now, int64_t until):
+        """Take the lease of a key and return 0, or the other owner who has it.
+
+        There is one for each of 1024 classes of keys: a key that meets another's takes no lease
+        and is free to go. Two that take one at the same instant may both succeed.
+        """
+        cdef uint64_t hash = hashed(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        cdef Lease* lease = &self.shared.leases[hash % LEASES]
+        if lease.until > now:
+            return 0 if lease.hash != hash or lease.owner == owner else lease.owner
+        lease.hash = hash
+        lease.owner = owner
+        lease.until = until
+        return 0
+
+    def release(self, bytes key not None, uint64_t owner):
+        """Give the lease of a key back, if the owner has it."""
+        cdef uint64_t hash = hashed(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        cdef Lease* lease = &self.shared.leases[hash % LEASES]
+        if lease.hash == hash and lease.owner == owner:
+            lease.until = 0
 
     # -- what records are worth -----------------------------------------------------------
 
