@@ -114,11 +114,13 @@ class HybridCache(Front[K, V]):
         switched = WeakMethod(self._features_switched)
         self.features = Flags(features, lambda: _call(switched))
         source = _as_origin(origin)
-        if strategy in ("write_through", "write_behind") and (
-            source is None or not source.writable
-        ):
+        strategies = {defaults.strategy or strategy} | {
+            options.strategy for _, options in self.rules if options.strategy
+        }
+        writing = strategies & {"write_through", "write_behind"}
+        if writing and (source is None or not source.writable):
             raise ConfigurationError(
-                f'strategy="{strategy}" needs an origin that takes writes, got '
+                f'strategy="{min(writing)}" needs an origin that takes writes, got '
                 f"{'none' if source is None else source.name}. Give the origin a store function, "
                 'or use "read_through".'
             )
@@ -149,7 +151,7 @@ class HybridCache(Front[K, V]):
             guard = Guard(
                 breaker, bulkhead, retry, name="origin" if source is None else source.name
             )
-        if queue is None and strategy == "write_behind":
+        if queue is None and "write_behind" in strategies:
             from hybridcore.write_queue import MemoryQueue
 
             assert source is not None

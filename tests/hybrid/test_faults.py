@@ -427,7 +427,7 @@ def test_a_delete_that_the_disk_refuses(drive, make_store, disk):
     assert len(disk) == 0
 
 
-def test_the_newest_write_wins_when_the_disk_is_back(drive, make_store, disk):
+def test_the_newest_write_wins_when_the_disk_is_back(drive, make_store, disk, clock):
     """Of what was missed each key has its last write, with the ttl that is left of it."""
     store = make_store(disk=disk)
     disk.broken = ("put", "delete")
@@ -435,8 +435,9 @@ def test_the_newest_write_wins_when_the_disk_is_back(drive, make_store, disk):
         drive.put(store, "k", value)
     drive.put(store, "gone", 1)
     drive.delete(store, "gone")
-    drive.put(store, "brief", 1, ttl=1e-6)
+    drive.put(store, "brief", 1, ttl=1)
     assert store.health()["disk"].missed == 3
+    clock.now += 2
     disk.broken = ()
     works_again(store)
     drive.put(store, "other", 1)
