@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from itertools import count
 from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -145,7 +146,7 @@ class Engine:
         self._missing = Lately(timer)
         self._failed = Lately(timer)
         self._costs = Costs()
-        self._versions = 0
+        self._versions = count(1)
         self._counts: Counter[str] = Counter()
         self.start_afresh()
         _reset_after_forks(self)
@@ -241,19 +242,18 @@ class Engine:
         self._require_open()
         options = self.rules.of(key)
         copy = self.tiers.in_memory(key) if self._is_on("memory") else None
-        below = None
+        if copy is not None and self.disk is None and not copy.version:
+            with self._flights.lock(key):
+                copy = self.tiers.in_memory(key)  # nobody changes it now
+                if copy is not None and not copy.version:
+                    copy = copy._replace(version=next(self._versions))
+                    self.tiers.stamp(key, copy.version)
         if self._is_on("disk"):
             below = self.tiers.on_disk([key], lambda _: options).get(key)
-        if copy is None:
-            copy = below
-        elif below is None and self.disk is None and not copy.version:
-            with self._flights.lock(key):
-                self._versions += 1
-                copy = copy._replace(version=self._versions)
-                self.tiers.stamp(key, copy, self._versions, options)
+            if below is not None:  # its version is that of its value, which may be newer
+                copy = below if copy is None else below._replace(tier=copy.tier)
         if copy is None:
             return None
-        known = below or copy
         age = None
         if copy.whole is not None and copy.left is not None:
             age = copy.whole - copy.left
@@ -265,9 +265,9 @@ class Engine:
             ttl_left=copy.left,
             stale=copy.state is State.STALE,
             etag=None if validators is None else validators.etag,
-            tags=() if known.tag is None else (known.tag,),
-            cost=known.cost,
-            version=known.version,
+            tags=() if copy.tag is None else (copy.tag,),
+            cost=copy.cost,
+            version=copy.version,
         )
 
     def _served_meanwhile(self, flight: Flight, other: Flight) -> bool:
@@ -314,14 +314,14 @@ class Engine:
         if not self._may_ask(flight):
             return
         if flight.copy is not None and flight.copy.state is State.DUE:
-            yield self._in_background([flight])
+            yield from self._go_on_behind([flight])
             self._serve(flight, flight.copy)
         elif (
             flight.copy is not None
             and flight.options.soft_timeout is not None
             and self._is_servable(flight.copy)
         ):
-            yield self._in_background([flight])
+            yield from self._go_on_behind([flight])
             yield from self._wait_a_while(flight, flight.copy, flight.options.soft_timeout)
         else:
             yield from self._ask(flight)
@@ -339,7 +339,7 @@ class Engine:
             and self._is_servable(flight.copy)
         ]
         if due or hasty:
-            yield self._in_background(due + hasty)
+            yield from self._go_on_behind(due + hasty)
         for flight in due:
             assert flight.copy is not None
             self._serve(flight, flight.copy)
@@ -375,10 +375,17 @@ class Engine:
                 self._flights.end(flight)
         return not flight.ended
 
-    def _in_background(self, flights: list[Flight]) -> Spawn:
-        """The loads of these flights, to go on whoever leaves."""
+    def _go_on_behind(self, flights: list[Flight]) -> Steps[None]:
+        """Have the loads of these flights made in the background, whoever leaves."""
         others = [self._flights.hand_over(flight) for flight in flights]
-        return Spawn(self._load_in_background(others), tuple(others))
+        try:
+            yield Spawn(self._load_in_background(others), tuple(others))
+        except BaseException as error:  # such as no more threads
+            for other in others:
+                self._flights.end_lost(other)
+            if not isinstance(error, Exception):
+                raise
+            log.warning("a load in the background was not started: %s", error)
 
     def _load_in_background(self, flights: list[Flight]) -> Steps[None]:
         try:

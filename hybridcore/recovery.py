@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from hybridcore.errors import ClosedError, DiskError
+from hybridcore.errors import (
+    ClosedError,
+    DiskError,
+    EncodeError,
+    KeyEncodingError,
+    ValueTooLargeError,
+)
 from hybridcore.events import EventBus, EventKind
 from hybridcore.types import Tier
 
@@ -205,13 +211,20 @@ class RecoveringDisk:
 
     def _make_up(self, key: Any, put: _Put | None) -> None:
         options = {} if put is None else dict(put.options)
+        options.pop("if_version", None)  # it was of that version when it was written
         if put is not None and put.until is not None:
             options["ttl"] = put.until - self._clock()
-        if put is None or (put.until is not None and options["ttl"] <= 0):
+        try:
+            if put is None or (put.until is not None and options["ttl"] <= 0):
+                self.disk.delete(key)
+            else:
+                store = self.disk.offer if put.offered else self.disk.put
+                store(key, put.value, **options)
+        except KeyEncodingError:
+            return  # it cannot be there
+        except (EncodeError, ValueTooLargeError) as error:
+            log.warning("a write that was missed is given up: %s", error)
             self.disk.delete(key)
-        else:
-            store = self.disk.offer if put.offered else self.disk.put
-            store(key, put.value, **options)
 
     def _miss(self, key: Any, put: _Put | None) -> None:
         with self._lock:

@@ -219,12 +219,12 @@ class Tiers:
         if self.disk is not None:
             self.disk.clear()
 
-    def stamp(self, key: Any, copy: Copy, version: int, options: EntryOptions) -> None:
+    def stamp(self, key: Any, version: int) -> None:
         """Give what memory holds a version, until it is replaced."""
         assert self.memory is not None
-        self._put_in_memory(
-            key, copy.value, copy.left, copy.whole, copy.validators, options, 1.0, 1.0, version
-        )
+        held = self.memory.held(key)
+        if held is not None:
+            self.memory.annotate(key, (held[2] or Note())._replace(version=version))
 
     @staticmethod
     def shortened(ttl: float | None, options: EntryOptions) -> float | None:
@@ -267,7 +267,6 @@ class Tiers:
         options: EntryOptions,
         cost: float,
         importance: float,
-        version: int = 0,
         *,
         clean: bool = True,
     ) -> None:
@@ -284,8 +283,8 @@ class Tiers:
             left, late = due, max(left - due, 0.0)
         stale = 0.0 if left is None else late + options.stale
         note = None
-        if late or version or validators is not None or not clean:
-            note = Note(validators, late, whole, version, until, clean)
+        if late or validators is not None or not clean:
+            note = Note(validators, late, whole, 0, until, clean)
         self.memory.hold(key, value, note, left, stale, cost, importance)
 
 

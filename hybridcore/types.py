@@ -93,7 +93,7 @@ class Entry(Generic[V]):
     """What a tier holds of a key.
 
     - ``age``, ``ttl_left``: seconds, None where it never expires; ``ttl_left`` is negative since
-      it is ``stale``
+      it is ``stale``; memory alone knows an ``age`` only of what has validators or a refresh_ahead
     - ``version``: for ``put(if_version=)``
     """
 

@@ -285,6 +285,20 @@ cdef class MemoryStore:
         )
 
     @cython.critical_section
+    def annotate(self, key, note, /):
+        """Give the entry, fresh or stale, another note; return whether it is there."""
+        cdef int64_t i = find(self, key)
+        cdef PyObject* former
+        if i < 0:
+            return False
+        table_need_extras(&self.table)
+        former = self.table.extras[i].note
+        Py_INCREF(note)
+        self.table.extras[i].note = <PyObject*> note
+        Py_XDECREF(former)
+        return True
+
+    @cython.critical_section
     def bequeath_to(self, heir, /):
         """Have ``heir(key, value, note)`` called with what is evicted to make room and has a note.
 
