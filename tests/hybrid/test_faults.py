@@ -439,7 +439,7 @@ def test_the_newest_write_wins_when_the_disk_is_back(drive, make_store, disk, cl
     assert store.health()["disk"].missed == 3
     clock.now += 2
     disk.broken = ()
-    works_again(store)
+    clock.now += 1
     drive.put(store, "other", 1)
     assert dict(disk) == {"k": 4, "other": 1}
 
@@ -543,3 +543,69 @@ def test_an_interrupt_while_an_async_origin_works(make_store):
     wait_until(lambda: len(events) == 2)
     assert store.get("k") == "v"
     assert events == ["began", "cancelled", "began"]
+
+
+# -- writes that a disk missed and will never take -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("k", lambda: None), (frozenset({object()}), 1), ("k", b"x" * (2 << 20))],
+    ids=["value", "key", "size"],
+)
+def test_a_missed_write_that_cannot_be_made_up_for(drive, make_store, tmp_path, clock, key, value):
+    """Fault 6: it is given up, and neither it nor what was there before stands in the way."""
+    disk = BrokenDisk(tmp_path / "small", clock=clock.nanoseconds, max_bytes="1MiB")
+    store = make_store(disk=disk)
+    drive.put(store, "k", "old")
+    disk.broken = ("put",)
+    drive.put(store, "other", 1)
+    with suppress(hc.KeyEncodingError, hc.EncodeError, hc.ValueTooLargeError):
+        drive.put(store, key, value)  # at once, or not at all
+    disk.broken = ("put", "delete")
+    with suppress(hc.KeyEncodingError):
+        drive.delete(store, frozenset({object()}))
+    disk.broken = ()
+    works_again(store)
+    store.memory.clear()
+    assert drive.get(store, "other") == 1
+    assert drive.get(store, "k") in (None, "old")
+    assert store.health()["disk"].state == "ok"
+    drive.put(store, "k", "new")
+    assert disk["k"] == "new"
+
+
+def test_a_missed_write_of_a_version(drive, make_store, disk):
+    """Fault 6: it was right when it was made, and is made up for like any other."""
+    store = make_store(disk=disk)
+    drive.put(store, "k", 1)
+    version = drive.entry(store, "k").version
+    disk.broken = ("put",)
+    drive.put(store, "k", 2, if_version=version)
+    drive.put(store, "k", 3)
+    drive.put(store, "l", 1, if_version=0)
+    disk.broken = ()
+    works_again(store)
+    store.memory.clear()
+    assert drive.get(store, "k") == 3
+    assert drive.get(store, "l") == 1
+
+
+def test_no_thread_for_a_load_in_the_background(make_store, clock, monkeypatch):
+    """Fault 19: where no thread can be started the copy is served, and the key stays usable."""
+    source = Source({"k": "v"})
+    store = make_store(source, ttl=10, refresh_ahead=0.5)
+    store.get("k")
+    clock.now += 6
+
+    def refuse(*ignored):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hybridcore.hybrid.in_background", refuse)
+        assert store.get("k") == "v"
+        assert store.get_many(["k"]) == {"k": "v"}
+    assert not store._engine._flights._flights
+    clock.now += 6
+    source.values["k"] = "new"
+    assert store.get("k") == "new"
