@@ -93,6 +93,11 @@ class DiskStats:
         return max(0, self.allocated_bytes - self.used_bytes)
 
     @property
+    def headroom_bytes(self) -> int:
+        """Bytes by which the pages ever used can grow before the map is full."""
+        return max(0, self.map_bytes - self.allocated_bytes)
+
+    @property
     def fragmentation(self) -> float:
         """Share of the used pages that is not records: indexes, half-empty pages, their heads."""
         return 1 - self.live_bytes / self.used_bytes if self.used_bytes else 0.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -245,3 +246,40 @@ def test_a_short_tail_of_free_pages_is_no_damage(open_disk):
     assert again["key"] == 4
     again.put_many((n, b"y" * 1000) for n in range(1000))
     assert len(again.get_many(range(1000))) == 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("readers", [False, True])
+def test_churn_never_outgrows_the_file(open_disk, readers):
+    """100 000 writes, reads and deletes of all sizes, three times max_bytes live in turn, and the
+    file keeps to a quarter more than max_bytes and 16 MiB; what is read is what was written."""
+    rng = random.Random(5)
+    disk = open_disk(max_bytes="4MiB", sweep=None)
+    allowed = disk.max_bytes * 5 // 4 + (16 << 20)
+    sizes = {}
+    for step in range(100_000):
+        key = int(20_000 * rng.random() ** 2)
+        size = min(int(rng.lognormvariate(6, 1.2)), 200_000)
+        action = rng.random()
+        if action < 0.5:
+            disk[key] = bytes([key % 251]) * size
+            sizes[key] = size
+        elif action < 0.9:
+            value = disk.get(key)
+            if value is not None:
+                assert value == bytes([key % 251]) * sizes[key]
+        elif action < 0.95:
+            disk.delete(key)
+        elif readers:
+            next(iter(disk.items()), None)
+        if step % 500 == 0:
+            stats = disk.stats()
+            assert stats.used_bytes <= disk.max_bytes
+            assert stats.file_bytes <= allowed
+    stats = disk.stats()
+    assert stats.evicted_bytes > 3 * disk.max_bytes
+    assert stats.damaged == 0
+    assert disk.verify() == []
+    with disk._environment.reading() as txn, txn.cursor(disk._environment.data) as cursor:
+        assert stats.live_bytes == sum(len(record) for _, record in cursor)
+        assert stats.entries == txn.stat(disk._environment.order)["entries"]
