@@ -1,6 +1,7 @@
 """The disk tier: LMDB in a directory that every process of the host shares.
 
     tier         `Lmdb`, what users and the engine call
+    atomic       its operations that read and write in one transaction
     keys         keys as canonical bytes
     meta         validators and a tag inside a record
     packer       keys and values as records

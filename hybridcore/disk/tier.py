@@ -20,14 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hybridcore._native.reader import Reader
 from hybridcore.disk import scan, sharing, upkeep
 from hybridcore.disk.admission import Admission, Admitter
+from hybridcore.disk.atomic import Atomic
 from hybridcore.disk.durability import Durability, checked
 from hybridcore.disk.environment import NotAloneError
 from hybridcore.disk.eviction import Victims
-from hybridcore.disk.keys import LONGEST_PREFIX, decode_key, encode_key, lmdb_key, squeeze
-from hybridcore.disk.ledger import Ledger, Packed, is_fresh
+from hybridcore.disk.keys import LONGEST_PREFIX, encode_key, lmdb_key, squeeze
+from hybridcore.disk.ledger import Ledger
 from hybridcore.disk.meta import decode_meta
 from hybridcore.disk.packer import Packer, Times
 from hybridcore.disk.sweeper import Sweeper
@@ -47,23 +47,19 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from hybridcore._native.reader import Record
     from hybridcore.codec import Codecs, Compression
     from hybridcore.types import Validators
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-T = TypeVar("T")
 
 _SMALLEST = 128 * 1024
 """Fewer bytes than this would hold little but LMDB's own pages."""
 _MAP_SLACK = 16 * 1024 * 1024
 """Bytes of address space above a quarter more than max_bytes, for pages waiting to be reused."""
 
-_MISSING: Any = object()
 
-
-class Lmdb(Reader[K, V], MutableMapping[K, V]):
+class Lmdb(Atomic[K, V], MutableMapping[K, V]):
     """A bounded cache in a directory, shared by all threads and processes that open it.
 
     A `MutableMapping` whose entries may expire. Past its ``ttl`` an entry is a miss here; for
@@ -309,134 +305,6 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
             deleted = writer.change(Ledger.clear)
         writer.count(deletes=deleted)
 
-    # -- a read and a write in one transaction --------------------------------------------
-
-    def add(
-        self,
-        key: K,
-        value: V,
-        *,
-        ttl: Duration | None = None,
-        stale: Duration = 0.0,
-        tag: str | None = None,
-    ) -> bool:
-        """Store the value unless there is a fresh one; return whether it was stored.
-
-        Of several that add one key at the same time, one stores.
-        """
-        packed = self._packer.pack(key, value, self._times(ttl, stale), tag=tag)
-        return self._alter(key, lambda record: (packed, True) if record is None else (None, False))
-
-    def setdefault(self, key: K, default: Any = None) -> Any:
-        """Return the fresh value, or store ``default`` and return that."""
-        while True:
-            value = self.get(key, _MISSING)
-            if value is not _MISSING:
-                return value
-            if self.add(key, default):
-                return default
-
-    def incr(
-        self, key: K, delta: float = 1, default: float | None = 0, *, ttl: Duration | None = None
-    ) -> Any:
-        """Add to a number and return the sum, in one transaction; its ttl and tag stay.
-
-        Args:
-            default: what a missing entry counts as; None: raise KeyError.
-            ttl: of an entry that was missing.
-
-        Raises:
-            KeyError: there is no entry, and no default.
-            TypeError: the value is no number; nothing was changed.
-        """
-
-        def change(record: Record | None) -> tuple[Packed | None, Any]:
-            if record is None:
-                if default is None:
-                    raise KeyError(key)
-                total = default + delta
-                return self._packer.pack(key, total, self._times(ttl)), total
-            value = record.value
-            if not isinstance(value, (int, float)):
-                raise TypeError(
-                    f"a number is expected to be incremented, got {type(value).__name__}"
-                )
-            return self._packer.repack(key, value + delta, record), value + delta
-
-        return self._alter(key, change)
-
-    def decr(
-        self, key: K, delta: float = 1, default: float | None = 0, *, ttl: Duration | None = None
-    ) -> Any:
-        """Subtract from a number and return the difference; like `incr` otherwise."""
-        return self.incr(key, -delta, default, ttl=ttl)
-
-    def pop(self, key: K, default: Any = _MISSING) -> Any:
-        """Delete the entry and return its fresh value, else ``default`` or KeyError.
-
-        Of several that pop one key at the same time, one gets the value.
-        """
-        form = encode_key(key)
-        writer = self._open()
-        raw = writer.change(lambda ledger: ledger.pop(lmdb_key(form)))
-        writer.count(deletes=int(raw is not None))
-        record = self.unpack(raw, form)
-        if record is not None and record.fresh:
-            return record.value
-        if default is _MISSING:
-            raise KeyError(key)
-        return default
-
-    def popitem(self) -> tuple[K, V]:
-        """Delete the fresh entry that iteration gives last and return its key and value.
-
-        Raises:
-            KeyError: there is none.
-        """
-
-        writer = self._open()
-        while (last := writer.change(Ledger.pop_last)) is not None:
-            writer.count(deletes=1)
-            form, raw = last
-            record = self.unpack(raw, form)
-            if record is not None and record.fresh:
-                return decode_key(form), record.value
-        raise KeyError("the cache is empty")
-
-    def touch(self, key: K, ttl: Duration | None = None, *, stale: Duration = 0.0) -> bool:
-        """Give a fresh entry a new ttl from now on; return whether there was one."""
-        times = self._times(ttl, stale)
-        form = encode_key(key)
-        name = lmdb_key(form)
-
-        def work(ledger: Ledger) -> bool:
-            record = ledger.intact(name, form)
-            if record is None or not is_fresh(record, times.stored_at):
-                return False
-            ledger.store(self._packer.retime(name, record, times))
-            return True
-
-        return self._open().change(work, size=1)
-
-    def lease(self, key: K, seconds: float) -> int:
-        """Say that this object is about to load the key, and return 0.
-
-        While another one has said so, return a number that stands for it. A lease holds for so
-        many seconds of the wall clock, or until `release`. Leases save work and guard nothing: two
-        may get one at the same instant, and keys of one of 1024 classes share one.
-        """
-        self._open()
-        now = self._clock()
-        name = lmdb_key(encode_key(key))
-        return self._environment.marks.lease(
-            name, self._owner, now, now + int(seconds * 1_000_000_000)
-        )
-
-    def release(self, key: K) -> None:
-        """Give back the lease of a key, if this object has it."""
-        self._open()
-        self._environment.marks.release(lmdb_key(encode_key(key)), self._owner)
-
     # -- the whole ------------------------------------------------------------------------
 
     def expire(self) -> int:
@@ -604,6 +472,25 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         state = ", closed" if self.closed else ""
         return f"Lmdb({str(self._directory)!r}, max_bytes={self._max_bytes}{state})"
 
+    def lease(self, key: K, seconds: float) -> int:
+        """Say that this object is about to load the key, and return 0.
+
+        While another one has said so, return a number that stands for it. A lease holds for so
+        many seconds of the wall clock, or until `release`. Leases save work and guard nothing: two
+        may get one at the same instant, and keys of one of 1024 classes share one.
+        """
+        self._open()
+        now = self._clock()
+        name = lmdb_key(encode_key(key))
+        return self._environment.marks.lease(
+            name, self._owner, now, now + int(seconds * 1_000_000_000)
+        )
+
+    def release(self, key: K) -> None:
+        """Give back the lease of a key, if this object has it."""
+        self._open()
+        self._environment.marks.release(lmdb_key(encode_key(key)), self._owner)
+
     # -- beneath --------------------------------------------------------------------------
 
     def _open(self) -> Writer:
@@ -620,27 +507,6 @@ class Lmdb(Reader[K, V], MutableMapping[K, V]):
         if times.expires_at and self._sweeper is not None:
             self._sweeper.start()
         return times
-
-    def _alter(self, key: K, change: Callable[[Record | None], tuple[Packed | None, T]]) -> T:
-        """Have ``change`` look at the fresh record, and store what it wants instead.
-
-        It is asked again when somebody else wrote meanwhile.
-        """
-        form = encode_key(key)
-        unreadable = 0
-        while True:
-            record = self.fetch(key)
-            packed, result = change(record if record is not None and record.fresh else None)
-            if packed is None:
-                return result
-            expected = unreadable if record is None else record.version
-            store = partial(
-                Ledger.store_if, packed=packed, expected=expected, form=form, now=self._clock()
-            )
-            found = self._open().change(store, size=len(packed.record))
-            if found == expected:
-                return result
-            unreadable = found
 
 
 def _prefix_form(prefix: str | bytes | tuple[Any, ...]) -> bytes:
