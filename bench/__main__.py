@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import compat, decorators, disk, disk_hits, hit_ratio, ratios, table, tails
+from bench import compat, decorators, disk, disk_hits, hit_ratio, hybrid, ratios, table, tails
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
         ("disk", disk, "compare caches on disk, and how several processes read one"),
         ("disk_hits", disk_hits, "replay traces through directories of one size"),
         ("hit_ratio", hit_ratio, "replay traces through many policies"),
+        ("hybrid", hybrid, "compare a hybrid cache with its parts, and with caches that load"),
         ("ratios", ratios, "compare caches in interleaved rounds"),
         ("tails", tails, "compare the slowest calls, under threads too"),
         ("table", table, "print saved ratios as Markdown"),

@@ -22,7 +22,7 @@ PATIENCE = 20.0
 """Seconds after which something that should have happened counts as hanging."""
 
 
-OPTIONS = set(DEFAULTS)
+OPTIONS = set(DEFAULTS) - {"strategy"}
 
 
 def wait_until(condition: Callable[[], object]) -> None:
