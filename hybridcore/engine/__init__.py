@@ -1,0 +1,76 @@
+"""The engine: decides what a hybrid cache does, and never waits.
+
+An operation is a generator. It works on the tiers by itself, and wherever it would have to wait
+(for the origin, for somebody else's load) it yields an `Effect` and is resumed with the outcome.
+The two faces differ only in how they carry an effect out: `hybrid` blocks, `aio` awaits.
+
+    effects  what an operation asks of the face that carries it out
+    base     the state that the parts share
+    loads    how the origin is asked, and what becomes of its answers
+    reads    who leads a load, who follows, and who is served a copy meanwhile
+    writes   the tiers, and what the strategy says of the origin
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hybridcore.engine.effects import Call, Effect, Pause, Spawn, Steps, Wait
+from hybridcore.engine.writes import Writes
+from hybridcore.recovery import TierHealth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hybridcore.stats import OriginStats
+
+
+class Engine(Writes):
+    """The rules between the tiers and the origin, all of them."""
+
+    def close(self) -> None:
+        """Stop answering, write what is queued, and close the disk tier."""
+        if self.queue is not None:
+            self.queue.close()
+        self.events.close()
+        self.closed = True
+        front = self._front()
+        if front is not None:
+            front._detach()
+        if self.tiers.disk is not None:
+            self.tiers.disk.close()
+
+    def health(self) -> dict[str, TierHealth]:
+        """How the tiers are that can fail."""
+        tiers = {}
+        if self.tiers.disk is not None:
+            tiers["disk"] = self.tiers.disk.health()
+        if self.guard is not None and self.guard.circuit is not None:
+            circuit = self.guard.circuit
+            is_closed = circuit.state == "closed"
+            tiers["origin"] = TierHealth(
+                "ok" if is_closed else "down", 0.0, None if is_closed else "the breaker is open", 0
+            )
+        return tiers
+
+    def load_by(self, pattern: Any, many: bool) -> Callable[[Any], Any]:
+        """The decorator that registers a loader."""
+        with self._counting:
+            if self.loaders is None:
+                from hybridcore.origins import Loaders
+
+                self.loaders = self.origin = Loaders(self.origin)
+        return self.loaders.register(pattern, many=many)
+
+    def origin_stats(self) -> OriginStats:
+        """A snapshot of what was counted."""
+        from hybridcore.stats import OriginStats
+
+        with self._counting:
+            counts = dict(self._counts)
+        counts["spilled"] = self.tiers.spills
+        counts["disk_errors"] = 0 if self.tiers.disk is None else self.tiers.disk.errors
+        return OriginStats(*(counts.get(name, 0) for name in OriginStats.__slots__))
+
+
+__all__ = ["Call", "Effect", "Engine", "Pause", "Spawn", "Steps", "Wait"]

@@ -1,0 +1,126 @@
+"""The state that the parts of the engine share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from hybridcore.errors import ClosedError
+from hybridcore.events import EventBus, EventKind
+from hybridcore.flights import Flights
+from hybridcore.forks import start_afresh_after_forks
+from hybridcore.lately import Costs, Lately
+from hybridcore.recovery import RecoveringDisk
+from hybridcore.tiers import Tiers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hybridcore._native import Front, MemoryStore
+    from hybridcore.config import Rules, Strategy
+    from hybridcore.disk import Lmdb
+    from hybridcore.features import Feature, Flags
+    from hybridcore.origins import Guard, Loaders
+    from hybridcore.origins.base import Origin
+    from hybridcore.types import Listener, Tier
+    from hybridcore.write_queue import WriteSink
+
+
+class Base:
+    """What every part of the engine works with: tiers, origin, flights, options and counts."""
+
+    def __init__(
+        self,
+        front: Callable[[], Front[Any, Any] | None],
+        memory: MemoryStore[Any, Any] | None,
+        disk: Lmdb[Any, Any] | None,
+        origin: Origin[Any, Any] | None,
+        strategy: Strategy,
+        rules: Rules,
+        features: Flags,
+        guard: Guard | None,
+        queue: WriteSink | None,
+        spill: bool,
+        listener: Listener | None,
+    ) -> None:
+        self._front = front
+        self.memory = memory
+        self.disk = disk
+        self.events = EventBus()
+        self.tiers = Tiers(
+            memory, None if disk is None else RecoveringDisk(disk, self.events), spill=spill
+        )
+        self.origin = origin
+        self.strategy = strategy
+        self.rules = rules
+        self.features = features
+        self.guard = guard
+        self.queue = queue
+        self.spill = spill
+        self.loaders: Loaders[Any, Any] | None = None
+        self.listener = listener
+        self.closed = False
+        timer = None if memory is None else memory.options()[3]
+        self._missing = Lately(timer)
+        self._failed = Lately(timer)
+        self._costs = Costs()
+        self._versions = count(1)
+        self._counts: Counter[str] = Counter()
+        self.start_afresh()
+        start_afresh_after_forks(self)
+
+    def start_afresh(self) -> None:
+        """Forget what is under way, and its locks: after a fork nobody is here to end it."""
+        self._counting = RLock()
+        self._flights = Flights()
+
+    def answering_memory(self) -> MemoryStore[Any, Any] | None:
+        """The memory that may answer before anything else is asked, if there is one."""
+        if self.closed or (self.features.restricted and self.features.may_be_off("memory")):
+            return None
+        return self.memory
+
+    def _is_on(self, feature: Feature) -> bool:
+        return not self.features.restricted or self.features.is_enabled(feature)
+
+    def _is_known_missing(self, key: Any, origin: Origin[Any, Any] | None) -> bool:
+        """Whether the origin, or a loader like this one, said lately that it has no such key."""
+        if self._missing.of(key) is (origin is self.origin) and self._is_on("negative"):
+            self._count("negative_hits")
+            self._tell(EventKind.NEGATIVE_HIT, key)
+            return True
+        return False
+
+    def _guard_of_now(self, guard: Guard) -> Guard:
+        """The guard, less those of its parts that are switched off."""
+        if not self.features.restricted:
+            return guard
+        return guard.less(*(not self._is_on(part) for part in ("breaker", "bulkhead", "retry")))
+
+    def _check_key(self, key: Any) -> None:
+        """Raise KeyEncodingError before the origin is written, not after."""
+        if self.disk is not None:
+            from hybridcore.disk.keys import encode_key
+
+            encode_key(key)
+
+    def _tell(
+        self,
+        kind: EventKind,
+        key: Any = None,
+        tier: Tier | None = None,
+        seconds: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        if self.events.wanted and self._is_on("events"):
+            self.events.emit(kind, key, tier, seconds, reason)
+
+    def _count(self, name: str, by: int = 1) -> None:
+        with self._counting:
+            self._counts[name] += by
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ClosedError("this hybrid cache was closed")

@@ -1,0 +1,237 @@
+"""Loads: how the origin is asked, and what becomes of its answers."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from hybridcore.engine.base import Base
+from hybridcore.engine.effects import Call, Pause, Steps
+from hybridcore.errors import (
+    ClosedError,
+    NotFoundError,
+    OriginError,
+)
+from hybridcore.events import EventKind
+from hybridcore.flights import MISSING, Flight
+from hybridcore.tiers import Copy, State
+from hybridcore.types import (
+    Answer,
+    Held,
+    Loaded,
+    NotFound,
+    NotModified,
+    Tier,
+    Validators,
+)
+
+if TYPE_CHECKING:
+    from hybridcore.origins import Guard
+    from hybridcore.origins.base import Origin
+
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+"""Seconds between two looks at whether another process has loaded a key."""
+
+
+class Loads(Base):
+    """The part of the engine that fills the tiers from the origin."""
+
+    _unguarded: Guard | None = None
+
+    def _look_up(self, flights: list[Flight]) -> None:
+        """End the flights that the tiers can answer, and note the copies of the others."""
+        if self._is_on("memory"):
+            for flight in flights:
+                copy = self.tiers.in_memory(flight.key)
+                if copy is not None and copy.state is State.FRESH:
+                    # it landed between the miss and the flight
+                    self._flights.end(flight, copy.value, copy.tier)
+                else:
+                    flight.copy = copy
+        below = {
+            flight.key: flight
+            for flight in flights
+            if not flight.ended and (flight.copy is None or flight.copy.state is State.STALE)
+        }
+        if not below or not self._is_on("disk"):
+            return
+        copies = self.tiers.on_disk(below, lambda key: below[key].options)
+        for key, copy in copies.items():
+            flight = below[key]
+            if copy.state is State.STALE:
+                flight.copy = copy  # it is as new as that of memory, or newer
+                continue
+            with self._flights.lock(key):
+                if self._flights.holds(flight):
+                    self.tiers.promote(key, copy, flight.options)
+                    self._count("promoted")
+                    self._tell(EventKind.PROMOTED, key, Tier.MEMORY)
+                if copy.state is State.FRESH:
+                    self._flights.end(flight, copy.value, copy.tier)
+                else:
+                    flight.copy = copy
+
+    def _ask(self, flight: Flight) -> Steps[None]:
+        """Ask the origin, unless another process does and its answer comes in time."""
+        disk = self.tiers.disk
+        if (
+            disk is None
+            or self.spill
+            or flight.options.lease is None
+            or not (self._is_on("single_flight") and self._is_on("disk"))
+        ):
+            yield from self._ask_now(flight)
+            return
+        pause = _FIRST_PAUSE
+        other = leader = disk.lease(flight.key, flight.options.lease)
+        while other and other == leader:  # after it, who has to load is not waited for again
+            yield Pause(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            self._look_up([flight])
+            if flight.ended:
+                self._count("loaded_elsewhere")
+                return
+            other = disk.lease(flight.key, flight.options.lease)
+        try:
+            yield from self._ask_now(flight)
+        finally:
+            with suppress(ClosedError):
+                disk.release(flight.key)
+
+    def _ask_now(self, flight: Flight) -> Steps[None]:
+        answer: Answer[Any] | Exception
+        origin = self._guarded(flight)
+        started = perf_counter()
+        try:
+            answer = yield Call(origin, "load", (flight.key, self._held(flight)), (flight,))
+        except Exception as error:
+            answer = error
+        self._settle(flight, answer, perf_counter() - started)
+
+    def _ask_many(self, flights: list[Flight]) -> Steps[None]:
+        origin = self._guarded(flights[0])
+        wanted = {flight.key: self._held(flight) for flight in flights}
+        started = perf_counter()
+        try:
+            answers = yield Call(origin, "load_many", (wanted,), tuple(flights))
+            answers = {key: answers.get(key, NotFound()) for key in wanted}
+        except Exception as error:
+            answers = dict.fromkeys(wanted, error)
+        each = (perf_counter() - started) / len(flights)
+        for flight in flights:
+            self._settle(flight, answers[flight.key], each)
+
+    def _held(self, flight: Flight) -> Validators | None:
+        """What a load is told of the copy that is held: loaders get its value, too."""
+        copy = flight.copy
+        if copy is None:
+            return None
+        if self.loaders is None:
+            return copy.validators
+        known = copy.validators or Validators()
+        return Held(known.etag, known.last_modified, copy.value)
+
+    def _guarded(self, flight: Flight) -> Origin[Any, Any]:
+        """The flight's origin behind the guard, if there is one or the load has a time limit."""
+        origin = flight.origin
+        assert origin is not None
+        limit = flight.options.hard_timeout
+        if self.guard is not None and origin is self.origin:
+            return self._guard_of_now(self.guard).around(origin, limit)
+        if limit is None:
+            return origin
+        from hybridcore.origins import Guard
+
+        if self._unguarded is None:
+            self._unguarded = Guard(name=origin.name)
+        return self._unguarded.around(origin, limit)
+
+    def _settle(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> None:
+        """End a flight with what the origin answered, or with its copy if it failed."""
+        try:
+            value = self._accept(flight, answer, took)
+        except Exception as error:
+            self._count("errors")
+            self._tell(EventKind.LOAD_FAILED, flight.key, Tier.ORIGIN, took, type(error).__name__)
+            if flight.copy is None or not self._is_servable(flight.copy):
+                self._flights.end(flight, error=error)
+                return
+            self._failed.note(flight.key, flight.options.throttle)
+            self._serve(flight, flight.copy)
+        else:
+            self._tell(EventKind.LOAD, flight.key, Tier.ORIGIN, took)
+            self._flights.end(flight, value, None if value is MISSING else Tier.ORIGIN)
+
+    def _accept(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> Any:
+        """Keep what the origin answered, unless a write came between, and return the value."""
+        if isinstance(answer, Exception) and not isinstance(answer, NotFoundError):
+            raise answer
+        self._count("loads")
+        key, options = flight.key, flight.options
+        self._failed.forget(key)
+        value: Any = MISSING
+        validators: Validators | None = None
+        ttl = options.ttl
+        if isinstance(answer, Loaded):
+            value, validators = answer.value, answer.validators
+        elif isinstance(answer, NotModified):
+            if flight.copy is None:
+                raise OriginError(
+                    f"the origin answered 'not modified' for {key!r}, but no copy is held"
+                )
+            self._count("not_modified")
+            value, validators = flight.copy.value, flight.copy.validators
+        elif isinstance(answer, (NotFound, NotFoundError)):
+            self._count("not_found")
+        else:
+            raise OriginError(
+                "an origin is expected to answer Loaded, NotModified or NotFound, "
+                f"got {type(answer).__name__}"
+            )
+        if isinstance(answer, (Loaded, NotModified)) and answer.ttl is not None:
+            ttl = answer.ttl
+        cost = self._costs.of(self.rules.of(key), took)
+        importance = 1.0
+        if isinstance(answer, Loaded):
+            cost = cost if answer.cost is None else answer.cost
+            importance = 1.0 if answer.importance is None else answer.importance
+        try:
+            with self._flights.lock(key):
+                if not self._flights.holds(flight):
+                    pass
+                elif value is MISSING:
+                    self.tiers.forget(key)
+                    if self._is_on("negative"):
+                        lasting = answer.ttl if isinstance(answer, NotFound) else None
+                        self._missing.note(
+                            key,
+                            options.negative_ttl if lasting is None else lasting,
+                            flight.origin is self.origin,
+                        )
+                else:
+                    self._missing.forget(key)
+                    self.tiers.keep(
+                        key,
+                        value,
+                        ttl,
+                        validators,
+                        options,
+                        cost=cost,
+                        importance=importance,
+                        loaded=True,
+                    )
+        except ClosedError:
+            pass  # closed while it loaded: handed out, not kept
+        return value
+
+    def _is_servable(self, copy: Copy) -> bool:
+        return copy.state is not State.STALE or self._is_on("stale")
+
+    def _serve(self, flight: Flight, copy: Copy) -> None:
+        """End a flight with a copy."""
+        if copy.state is State.STALE:
+            self._count("stale_served")
+            self._tell(EventKind.STALE_SERVED, flight.key, copy.tier)
+        self._flights.end(flight, copy.value, copy.tier)
