@@ -94,6 +94,9 @@ class Entry(Generic[V]):
 
     - ``age``, ``ttl_left``: seconds, None where it never expires; ``ttl_left`` is negative since
       it is ``stale``; memory alone knows an ``age`` only of what has validators or a refresh_ahead
+    - ``cost``: as given or measured, where a disk holds it
+    - ``uses``: how often memory has been used for it, as far as its policy counts, the insertion
+      included; 0 where memory does not have it
     - ``version``: for ``put(if_version=)``
     """
 
@@ -105,6 +108,7 @@ class Entry(Generic[V]):
     etag: str | None
     tags: tuple[str, ...]
     cost: float
+    uses: int
     version: int
 
 

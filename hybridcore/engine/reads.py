@@ -137,6 +137,7 @@ class Reads(Loads):
             etag=None if validators is None else validators.etag,
             tags=() if copy.tag is None else (copy.tag,),
             cost=copy.cost,
+            uses=0 if self.memory is None else self.memory.frequency(key),
             version=copy.version,
         )
 

@@ -154,3 +154,13 @@ def test_a_listener_that_raises_harms_nobody(drive, make_store):
     assert store._engine.events.drain(20)
     assert told == ["k"]
     assert store._engine.events.stats().failed >= 1
+
+
+def test_an_entry_tells_how_often_it_was_used(drive, make_store):
+    """As memory has counted; asking is no use."""
+    store = make_store(Source({"k": 1}))
+    for _ in range(4):
+        assert drive.get(store, "k") == 1
+    assert store.entry("k").uses == store.entry("k").uses == 4
+    store.memory.clear()
+    assert store.entry("k").uses == 0

@@ -299,6 +299,14 @@ cdef class MemoryStore:
         return True
 
     @cython.critical_section
+    def frequency(self, key, /):
+        """How often the entry, fresh or stale, was used, as far as the policy counts; 0: absent."""
+        cdef int64_t i = find(self, key)
+        return 0 if i < 0 else policy_frequency(
+            &self.table.policy, self.table.entries, <uint32_t> i
+        )
+
+    @cython.critical_section
     def bequeath_to(self, heir, /):
         """Have ``heir(key, value, note)`` called with what is evicted to make room and has a note.
 
