@@ -123,7 +123,7 @@ class Flights:
             other.future = flight.future or Future()
             if flight.future is None:
                 other.future.set_running_or_notify_cancel()
-            flight.future, flight.successor = None, other
+            flight.successor = other  # from now on the future, if there is one, is its own
             if self._flights.get(flight.key) is flight:
                 self._flights[flight.key] = other
         return other
@@ -159,7 +159,11 @@ class Flights:
             if not flight.ended:
                 flight.value, flight.tier, flight.error, flight.lost = value, tier, error, lost
                 flight.ended = True
-            if flight.future is not None and not flight.future.done():
+            if (
+                flight.future is not None
+                and flight.successor is None
+                and not flight.future.done()
+            ):
                 flight.future.set_result(None)
             if self._flights.get(flight.key) is flight:  # last: comparing keys may raise
                 del self._flights[flight.key]

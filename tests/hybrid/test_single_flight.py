@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import hybridcore as hc
+from hybridcore.flights import Flight
 
 from .conftest import PATIENCE, Gate, Source, stopped_load, wait_until
 
@@ -567,3 +568,20 @@ def test_blocking_caller_in_the_last_of_asyncios_threads(make_store):
         return await asyncio.wait_for(asyncio.gather(leader, follower), PATIENCE)
 
     assert asyncio.run(main()) == ["v", "v"]
+
+
+def test_a_follower_of_a_flight_that_is_handed_over(drive, make_store, clock):
+    """Who joined before the load went to the background waits for it all the same."""
+    source = Source({"k": "v"})
+    store = make_store(source, ttl=10, stale=100, soft_timeout=0.01)
+    flights = store._engine._flights
+    leader, follower = Flight("k", source), Flight("k", source)
+    assert flights.join(leader) is None
+    assert flights.join(follower) is leader
+    behind = flights.hand_over(leader)
+    assert leader.future is behind.future
+    flights.end(leader, "stale")
+    assert not leader.future.done()
+    flights.end(behind, "new")
+    assert leader.future.done()
+    assert leader.successor.value == "new"
