@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import sys
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from hybridcore._native.marks import place_of, traits_of
-from hybridcore._native.record import is_intact, peek, seal
+from hybridcore._native.ledger import enter
+from hybridcore._native.marks import place_of
+from hybridcore._native.record import is_intact, peek
 
 if TYPE_CHECKING:
     import lmdb
@@ -19,6 +22,22 @@ TRAITS = 12
 """Bytes of traits in front of the key in the order of hashes; see ``_native/marks.pyx``."""
 
 _TALLY = b"tally"
+_TALLIED = struct.Struct("<QQ")
+_NODE = 16
+"""Bytes of LMDB's own in front of what it keeps on pages of their own."""
+_SPLITS = 16
+"""Pages that one record may add by splitting others, in all trees and levels."""
+
+
+class Known(NamedTuple):
+    """What a transaction left, which is so as long as the tally is."""
+
+    tally: bytes
+    entries: int
+    page: int
+    """Bytes of a page."""
+    most_used: int
+    """No more bytes are used: to measure how many are takes a good part of a small write."""
 
 
 class Packed(NamedTuple):
@@ -49,7 +68,9 @@ class Ledger:
     ``live_bytes``  sum of the sizes of all records
     """
 
-    def __init__(self, environment: Environment, txn: Transaction) -> None:
+    def __init__(
+        self, environment: Environment, txn: Transaction, known: Known | None = None
+    ) -> None:
         self.txn = txn
         self.data = environment.data
         self.order = environment.order
@@ -59,24 +80,36 @@ class Ledger:
         self._stored = bytes(txn.get(_TALLY, b"", self.meta))
         self.version = int.from_bytes(self._stored[:8], "little")
         self.live_bytes = int.from_bytes(self._stored[8:], "little")
+        self._databases = (self.data, self.order, self.expiry)
+        if known is not None and known.tally == self._stored:
+            _, self._entries, self._page, self._most_used = known
+        else:
+            stat = txn.stat(self.data)
+            self._entries, self._page = stat["entries"], stat["psize"]
+            self._most_used = sys.maxsize
 
     def store(self, packed: Packed) -> None:
         """Write a record with the next version."""
         key, record, cost, importance, expires_at = packed
         self.version += 1
-        seal(record, self.version)
-        place = place_of(key)
-        before = self.txn.get(key, None, self.data)
-        if before is not None:
-            self._forget(place, before)
-        self.marks.stored(key, self.version, before is not None)
+        before = enter(
+            self.txn,
+            self.marks,
+            self._databases,
+            key,
+            record,
+            cost,
+            importance,
+            expires_at,
+            self.version,
+        )
         size = len(record)
         self.live_bytes += size
-        self.txn.put(key, record, db=self.data)
-        traits = traits_of(size, cost, importance, expires_at, self.version)
-        self.txn.put(place, traits + key, db=self.order)
-        if expires_at:
-            self.txn.put(expires_at.to_bytes(8, "big") + place, b"", db=self.expiry)
+        if before < 0:
+            self._entries += 1
+        else:
+            self.live_bytes -= before
+        self._most_used += ((size + _NODE) // self._page + 1 + _SPLITS) * self._page
 
     def remove(self, key: bytes) -> bool:
         """Delete the record under an LMDB key; whether there was one."""
@@ -94,6 +127,7 @@ class Ledger:
         size = len(record)
         self._forget(place, record)
         self.txn.delete(key, db=self.data)
+        self._entries -= 1
         return size
 
     def expired(self, now: int, limit: int) -> list[Placed]:
@@ -188,30 +222,36 @@ class Ledger:
 
     def clear(self) -> int:
         """Delete every record and return how many there were; the versions go on."""
-        count = self.entries()
-        for database in (self.data, self.order, self.expiry):
+        count = self._entries
+        for database in self._databases:
             self.txn.drop(database, delete=False)
-        self.live_bytes = 0
+        self.live_bytes = self._entries = 0
         return count
 
     def entries(self) -> int:
         """Number of records, expired ones included; O(1)."""
-        return self.txn.stat(self.data)["entries"]
+        return self._entries
 
     def used_bytes(self) -> int:
         """Bytes of the pages that hold records and their indexes; O(1)."""
         used = 0
-        for database in (self.data, self.order, self.expiry):
+        for database in self._databases:
             stat = self.txn.stat(database)
             pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
             used += pages * stat["psize"]
+        self._most_used = used
         return used
 
-    def settle(self, *, anyway: bool = False) -> None:
+    def uses_more_than(self, allowed: int) -> bool:
+        """Whether more than so many bytes are used; measured only where it may be."""
+        return self._most_used > allowed and self.used_bytes() > allowed
+
+    def settle(self, *, anyway: bool = False) -> Known:
         """Write the tally if it changed, or ``anyway``, so that there is something to commit."""
-        tally = self.version.to_bytes(8, "little") + max(self.live_bytes, 0).to_bytes(8, "little")
+        tally = _TALLIED.pack(self.version, max(self.live_bytes, 0))
         if tally != self._stored or anyway:
-            self.txn.put(_TALLY, tally, db=self.meta)
+            self.txn.put(_TALLY, tally, True, True, False, self.meta)
+        return Known(tally, self._entries, self._page, self._most_used)
 
     def _forget(self, place: bytes, record: memoryview) -> None:
         """Take a record off the tally and out of the index of what expires."""

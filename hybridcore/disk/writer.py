@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hybridcore.disk.environment import Environment
     from hybridcore.disk.eviction import Removed, Victims
-    from hybridcore.disk.ledger import Packed
+    from hybridcore.disk.ledger import Known, Packed
 
 T = TypeVar("T")
 
@@ -72,6 +72,7 @@ class Writer:
         self._victims = victims
         self._clock = clock
         self._lock = threading.Lock()
+        self._known: Known | None = None
 
     def store(self, records: list[Packed]) -> None:
         """Write the records, all or none, perhaps in one commit with those of other threads.
@@ -86,39 +87,49 @@ class Writer:
                 f"put_many was given {batch.size} bytes, more than max_bytes={self._max_bytes}: "
                 "it would evict its own entries. Put fewer at a time"
             )
-        self._environment.waiting.append(batch)
-        with self._environment.turn:
+        environment = self._environment
+        turn = environment.turn
+        if not environment.waiting and turn.acquire(blocking=False):
+            try:
+                self._commit([batch])
+            finally:
+                turn.release()
+            return
+        environment.waiting.append(batch)
+        with turn:
             if not batch.done:
                 self._commit_waiting()
         if batch.error is not None:
             raise batch.error
 
-    def change(self, work: Callable[[Ledger], T], *, size: int = 0) -> T:
+    def change(self, work: Callable[[Ledger], T], *, size: int = 0, puts: int = 0) -> T:
         """Run ``work`` in one write transaction and return what it returns.
 
-        Work that stores tells how many bytes, at most.
+        Work that stores tells how many bytes, at most, and ``puts`` is how many records count.
 
         Raises:
             DiskError: the disk failed or is full; nothing was changed.
         """
 
-        def run(txn: lmdb.Transaction[memoryview]) -> tuple[T, Removed, int, int, int]:
-            ledger = Ledger(self._environment, txn)
+        environment = self._environment
+
+        def run(txn: lmdb.Transaction[memoryview]) -> tuple[T, Removed, int, int, Known]:
+            ledger = Ledger(environment, txn, self._known)
             newest = ledger.version
             result = work(ledger)
             removed = self._make_room(ledger, self._max_bytes, newest) if size else NOTHING
-            ledger.settle()
-            entries = ledger.entries()
+            known = ledger.settle()
             if size:
-                self._environment.marks.make_room_for(entries)
-            return result, removed, newest, ledger.version, entries
+                environment.marks.make_room_for(known.entries)
+            return result, removed, newest, ledger.version, known
 
         if size:
-            result, removed, newest, version, entries = self._write_with_room(run, size)
+            result, removed, newest, version, known = self._write_with_room(run, size)
         else:
-            result, removed, newest, version, entries = self._free(run, _DELETE_GROWTH)
-        self._environment.marks.wrote(version, entries, full=False)
-        self.count(commits=1, removed=removed)
+            result, removed, newest, version, known = self._free(run, _DELETE_GROWTH)
+        self._known = known
+        environment.marks.wrote(version, known.entries, full=False)
+        self.count(puts, size if puts else 0, 1, removed=removed)
         if not removed.done:
             self._evict_down_to(self._max_bytes, newest)
         return result
@@ -153,10 +164,10 @@ class Writer:
 
     def count(
         self,
-        *,
         puts: int = 0,
         written_bytes: int = 0,
         commits: int = 0,
+        *,
         deletes: int = 0,
         removed: Removed | None = None,
     ) -> None:
@@ -167,7 +178,7 @@ class Writer:
             counts.written_bytes += written_bytes
             counts.commits += commits
             counts.deletes += deletes
-            if removed is not None:
+            if removed is not None and removed is not NOTHING:
                 counts.evicted += removed.evicted
                 counts.evicted_bytes += removed.evicted_bytes
                 counts.expired += removed.expired
@@ -206,10 +217,9 @@ class Writer:
             for packed in records:
                 ledger.store(packed)
 
-        self.change(work, size=size)
+        self.change(work, size=size, puts=len(records))
         for batch in group:
             batch.done = True
-        self.count(puts=len(records), written_bytes=size)
 
     def _write_with_room(self, run: Callable[[lmdb.Transaction[memoryview]], T], size: int) -> T:
         """Write; when the map is full, evict and try again."""
@@ -262,7 +272,7 @@ class Writer:
 
     def _make_room(self, ledger: Ledger, allowed: int, newest: int) -> Removed:
         """Evict some if more than ``allowed`` is used, but nothing newer than that version."""
-        if ledger.used_bytes() <= allowed:
+        if not ledger.uses_more_than(allowed):
             return NOTHING
         target = min(allowed, self._low_water)
         return self._victims.make_room(ledger, allowed, target, newest, self._clock())

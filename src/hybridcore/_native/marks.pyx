@@ -76,7 +76,7 @@ cdef inline uint64_t hashed(const char* key, Py_ssize_t size) noexcept nogil:
     return hash ^ hash >> 32
 
 
-def place_of(bytes key not None):
+cpdef bytes place_of(bytes key):
     """The place of an LMDB key in the order of hashes: 8 bytes, big-endian."""
     cdef uint64_t hash = hashed(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
     cdef uint8_t place[8]
@@ -92,8 +92,8 @@ cdef inline uint8_t eighths(double number, int middle) noexcept nogil:
     return <uint8_t> max(min(<int> (8 * log2f(<float> number) + middle + 0.5), 255), 1)
 
 
-def traits_of(Py_ssize_t size, double cost, double importance, int64_t expires_at,
-              uint64_t version):
+cpdef bytes traits_of(Py_ssize_t size, double cost, double importance, int64_t expires_at,
+                      uint64_t version):
     """The traits of a record, for the order of hashes; ``expires_at`` in ns."""
     cdef Traits traits
     cdef int64_t expires = expires_at // 1_000_000_000 + 1 if expires_at > 0 else 0
@@ -268,7 +268,7 @@ cdef class Marks:
         self.c_used(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
         self.c_settle()
 
-    def stored(self, bytes key not None, uint64_t version, bint replaced):
+    cdef void c_stored(self, bytes key, uint64_t version, bint replaced) noexcept:
         """Note that a record was written, which is a use of its key unless it replaced one."""
         cdef uint64_t hash = hashed(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
         cdef Mark* mark

@@ -8,4 +8,5 @@ cdef class Window:
 
 
 cdef Window c_window(const uint8_t* start, Py_ssize_t size)
+cdef int c_seal(uint8_t* record, Py_ssize_t size, uint64_t version) except -1
 cdef uint64_t c_checksum(const uint8_t* record, Py_ssize_t size) except? 0

@@ -103,11 +103,15 @@ def pack(bytes key not None, int code, tuple payload not None, bytes meta not No
 
 def seal(bytearray record not None, uint64_t version):
     """Give a packed record its version and its checksum."""
-    cdef uint8_t* at = <uint8_t*> PyByteArray_AS_STRING(record)
-    if len(record) < HEADER:
-        raise ValueError(f"expected a packed record, got {len(record)} bytes")
-    store64(at + VERSION, version)
-    store64(at + CHECKSUM, c_checksum(at, len(record)))
+    c_seal(<uint8_t*> PyByteArray_AS_STRING(record), len(record), version)
+
+
+cdef int c_seal(uint8_t* record, Py_ssize_t size, uint64_t version) except -1:
+    if size < HEADER:
+        raise ValueError(f"expected a packed record, got {size} bytes")
+    store64(record + VERSION, version)
+    store64(record + CHECKSUM, c_checksum(record, size))
+    return 0
 
 
 def retimed(record, int64_t stored_at, int64_t fresh_until, int64_t expires_at):
