@@ -25,7 +25,7 @@ _TALLY = b"tally"
 _TALLIED = struct.Struct("<QQ")
 _NODE = 16
 """Bytes of LMDB's own in front of what it keeps on pages of their own."""
-_SPLITS = 16
+_SPLITS = 24
 """Pages that one record may add by splitting others, in all trees and levels."""
 
 
@@ -66,7 +66,24 @@ class Ledger:
 
     ``version``     the last one given
     ``live_bytes``  sum of the sizes of all records
+    ``tally``       both, as the transaction found them
     """
+
+    __slots__ = (
+        "_databases",
+        "_entries",
+        "_most_used",
+        "_page",
+        "data",
+        "expiry",
+        "live_bytes",
+        "marks",
+        "meta",
+        "order",
+        "tally",
+        "txn",
+        "version",
+    )
 
     def __init__(
         self, environment: Environment, txn: Transaction, known: Known | None = None
@@ -77,11 +94,10 @@ class Ledger:
         self.expiry = environment.expiry
         self.meta = environment.meta
         self.marks = environment.marks
-        self._stored = bytes(txn.get(_TALLY, b"", self.meta))
-        self.version = int.from_bytes(self._stored[:8], "little")
-        self.live_bytes = int.from_bytes(self._stored[8:], "little")
         self._databases = (self.data, self.order, self.expiry)
-        if known is not None and known.tally == self._stored:
+        self.tally = stored = bytes(txn.get(_TALLY, b"", self.meta))
+        self.version, self.live_bytes = _TALLIED.unpack(stored) if len(stored) == 16 else (0, 0)
+        if known is not None and known.tally == stored:
             _, self._entries, self._page, self._most_used = known
         else:
             stat = txn.stat(self.data)
@@ -128,6 +144,7 @@ class Ledger:
         self._forget(place, record)
         self.txn.delete(key, db=self.data)
         self._entries -= 1
+        self._most_used = sys.maxsize  # LMDB may split pages when it joins others
         return size
 
     def expired(self, now: int, limit: int) -> list[Placed]:
@@ -148,6 +165,7 @@ class Ledger:
                     found.append(placed)
         for stamp in gone:
             self.txn.delete(stamp, db=self.expiry)
+            self._most_used = sys.maxsize
         return found
 
     def _expired(self, stamp: bytes) -> Placed | None:
@@ -249,7 +267,7 @@ class Ledger:
     def settle(self, *, anyway: bool = False) -> Known:
         """Write the tally if it changed, or ``anyway``, so that there is something to commit."""
         tally = _TALLIED.pack(self.version, max(self.live_bytes, 0))
-        if tally != self._stored or anyway:
+        if tally != self.tally or anyway:
             self.txn.put(_TALLY, tally, True, True, False, self.meta)
         return Known(tally, self._entries, self._page, self._most_used)
 

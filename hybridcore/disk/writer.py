@@ -210,7 +210,9 @@ class Writer:
             waiting.extendleft([batch for batch in reversed(group) if not batch.done])
 
     def _commit(self, group: list[Batch]) -> None:
-        records = [packed for batch in group for packed in batch.records]
+        records = group[0].records
+        if len(group) > 1:
+            records = [packed for batch in group for packed in batch.records]
         size = sum([batch.size for batch in group])
 
         def work(ledger: Ledger) -> None:

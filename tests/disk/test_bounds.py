@@ -5,10 +5,12 @@ import random
 import subprocess
 import sys
 import textwrap
+from random import Random
 
 import pytest
 
 from hybridcore import DiskError, Lmdb
+from hybridcore.disk.ledger import Ledger
 
 
 def test_the_bound_is_kept(open_disk):
@@ -24,6 +26,34 @@ def test_the_bound_is_kept(open_disk):
     assert stats.used_bytes > 0.9 * disk.max_bytes
     assert stats.live_bytes < stats.used_bytes
     assert stats.file_bytes <= 1.25 * disk.max_bytes + (1 << 20)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_writer_knows_without_looking_is_true(open_disk, seed):
+    """Entries are counted exactly and never more space is used, whoever else writes and deletes."""
+    disks = [open_disk(max_bytes="1MiB"), open_disk(max_bytes="1MiB")]
+    draw = Random(seed)
+    for step in range(1500):
+        disk = disks[draw.random() < 0.1]
+        key = draw.randrange(300)
+        kind = draw.random()
+        if kind < 0.8:
+            size = draw.choice([10, 100, 1000, 1900, 2100, 5000, 50_000])
+            disk.put(str(key) * draw.choice([1, 100]), bytes(size), ttl=draw.choice([None, 5]))
+        elif kind < 0.9:
+            disk.put_many(((number, bytes(100)) for number in range(key, key + 50)), ttl=9)
+        elif kind < 0.98:
+            disk.delete_many([str(number) for number in range(key, key + 20)])
+        elif draw.random() < 0.1:
+            disk.clear()
+        known = disk._writer._known
+        with disk._environment.reading() as txn:
+            ledger = Ledger(disk._environment, txn)
+            if kind < 0.9:
+                assert ledger.used_bytes() <= disk.max_bytes
+            if known is not None and known.tally == ledger.tally:
+                assert known.entries == ledger.entries(), step
+                assert known.most_used >= ledger.used_bytes(), step
 
 
 def test_rewriting_an_entry_makes_it_young(open_disk):
