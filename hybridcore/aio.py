@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from hybridcore._native import AsyncFront
 from hybridcore.config import UNSET, EntryOptions, for_call
 from hybridcore.engine import Call, Effect, Engine, Pause, Spawn, Steps, Wait
 from hybridcore.flights import MISSING, leading
@@ -24,7 +25,7 @@ V = TypeVar("V")
 T = TypeVar("T")
 
 
-class AsyncFace(Generic[K, V]):
+class AsyncFace(AsyncFront, Generic[K, V]):
     """``store.aio``: the methods of `HybridCache` to be awaited.
 
     May be used from several event loops, and beside the blocking face. A caller that is cancelled
@@ -32,18 +33,12 @@ class AsyncFace(Generic[K, V]):
     """
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.window)
         self._engine = engine
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def get(self, key: K, default: Any = None) -> Any:
-        """Twin of `HybridCache.get`."""
-        engine = self._engine
-        memory = engine.answering_memory()
-        if memory is not None:
-            value = memory.get(key, MISSING)
-            if value is not MISSING:
-                return value
-        return await self._carry_out(engine.read(key, default))
+    def _missed(self, key: K, default: Any) -> Coroutine[Any, Any, Any]:
+        return self._carry_out(self._engine.read(key, default))
 
     async def lookup(
         self, key: K, default: Any = None, *, options: EntryOptions | None = None
@@ -207,6 +202,9 @@ class AsyncFace(Generic[K, V]):
             return done.value  # type: ignore[no-any-return]
         finally:
             steps.close()
+
+
+AsyncFace._own_get()
 
 
 async def _wait_for(wait: Wait) -> None:

@@ -159,11 +159,7 @@ class Flights:
             if not flight.ended:
                 flight.value, flight.tier, flight.error, flight.lost = value, tier, error, lost
                 flight.ended = True
-            if (
-                flight.future is not None
-                and flight.successor is None
-                and not flight.future.done()
-            ):
+            if flight.future is not None and flight.successor is None and not flight.future.done():
                 flight.future.set_result(None)
             if self._flights.get(flight.key) is flight:  # last: comparing keys may raise
                 del self._flights[flight.key]

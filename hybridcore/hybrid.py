@@ -236,7 +236,9 @@ class HybridCache(Front[K, V]):
         """Have memory answer by itself only while it is on for everybody."""
         engine = self._engine
         if not engine.closed:
-            self._attach(None if self.features.may_be_off("memory") else engine.memory)
+            memory = None if self.features.may_be_off("memory") else engine.memory
+            self._attach(memory)
+            engine.window._attach(memory)
 
     def _dropped(self, operation: Operation) -> None:
         self._engine.dropped(operation.key)

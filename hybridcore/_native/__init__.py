@@ -5,7 +5,7 @@ Those that need it switch it on in a free-threaded interpreter, so they are impo
 
 try:
     from hybridcore._native.footprint import footprint_of
-    from hybridcore._native.front import Front
+    from hybridcore._native.front import AsyncFront, Front
     from hybridcore._native.memory import MemoryStore
     from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed, new_struct
 except ModuleNotFoundError as error:
@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "MAX_DEPTH",
+    "AsyncFront",
     "Front",
     "MemoryStore",
     "footprint_of",

@@ -34,6 +34,7 @@ class Engine(Writes):
             self.queue.close()
         self.events.close()
         self.closed = True
+        self.window._detach()
         front = self._front()
         if front is not None:
             front._detach()

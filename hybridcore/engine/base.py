@@ -7,6 +7,7 @@ from itertools import count
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from hybridcore._native import Front
 from hybridcore.errors import ClosedError
 from hybridcore.events import EventBus, EventKind
 from hybridcore.flights import Flights
@@ -18,7 +19,7 @@ from hybridcore.tiers import Tiers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hybridcore._native import Front, MemoryStore
+    from hybridcore._native import MemoryStore
     from hybridcore.config import Rules, Strategy
     from hybridcore.disk import Lmdb
     from hybridcore.features import Feature, Flags
@@ -46,6 +47,8 @@ class Base:
         listener: Listener | None,
     ) -> None:
         self._front = front
+        self.window: Front[Any, Any] = Front(memory)
+        """What ``aio`` looks into, as the blocking face looks into itself."""
         self.memory = memory
         self.disk = disk
         self.events = EventBus()

@@ -10,6 +10,7 @@ from hybridcore._native.fastcall cimport (
 )
 from hybridcore._native.memory cimport MemoryStore, lookup
 from hybridcore._native.objects cimport likely
+from hybridcore._native.outcome cimport answered
 from hybridcore._native.sections cimport take
 
 cimport cython
@@ -91,3 +92,42 @@ cdef PyMethodDef get_definition = PyMethodDef(
     ),
 )
 add_method(Front, &get_definition)
+
+
+cdef class AsyncFront:
+    """The same to be awaited: a hit is a coroutine that ends at once.
+
+    A subclass defines ``_missed(key, default)``, which returns a coroutine.
+    """
+
+    cdef Front window
+    cdef object __weakref__
+
+    @classmethod
+    def _own_get(cls):
+        """As in `Front`."""
+        own_method(cls, &async_get_definition)
+
+    def __init__(self, Front window not None, /):
+        self.window = window
+
+
+cdef object async_get_called(
+    object self, PyObject* const* args, Py_ssize_t count, PyObject* names
+):
+    cdef PyObject* default = default_argument(args, count, names)
+    cdef Front window = (<AsyncFront> self).window
+    cdef PyObject* value
+    if likely(window.store is not None):
+        if likely(lookup(window.store, args[0], &value)):
+            return answered(take(value))
+    return self._missed(<object> args[0], <object> default)
+
+
+cdef PyMethodDef async_get_definition = PyMethodDef(
+    ml_name="get",
+    ml_meth=<void*> async_get_called,
+    ml_flags=METH_FASTCALL | METH_KEYWORDS,
+    ml_doc="get($self, key, /, default=None)\n--\n\nTwin of `HybridCache.get`.",
+)
+add_method(AsyncFront, &async_get_definition)
