@@ -89,6 +89,8 @@ class ResilienceMachine(RuleBasedStateMachine):
         )
         if self.disk is not None:
             self.store._engine.tiers.disk._clock = self.clock.seconds
+        for remembered in (self.store._engine._missing, self.store._engine._failed):
+            remembered._timer = self.clock.seconds  # without memory it would be real time
         self.loop = asyncio.new_event_loop()
         self.down = False
         self.written = {}  # key -> the event that last put, deleted or cleared it
