@@ -46,6 +46,41 @@ class Clock:
         return 1_700_000_000_000_000_000 + int(self.now * 1e9)
 
 
+class FailingDisk(hc.Lmdb):
+    """A disk whose calls fail whenever ``fails`` says so."""
+
+    def fails(self):
+        return False
+
+    def _maybe(self):
+        if self.fails():
+            raise hc.DiskError("the disk does not like it")
+
+    def fetch_many(self, keys):
+        self._maybe()
+        return super().fetch_many(keys)
+
+    def __contains__(self, key):
+        self._maybe()
+        return super().__contains__(key)
+
+    def put(self, *args, **kw):
+        self._maybe()
+        super().put(*args, **kw)
+
+    def offer(self, *args, **kw):
+        self._maybe()
+        return super().offer(*args, **kw)
+
+    def delete(self, key):
+        self._maybe()
+        return super().delete(key)
+
+    def clear(self):
+        self._maybe()
+        super().clear()
+
+
 class Source(hc.Origin[Any, Any]):
     """An origin with values, versions and moods; it notes how it was asked.
 

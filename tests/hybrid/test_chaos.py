@@ -13,7 +13,7 @@ import pytest
 
 import hybridcore as hc
 
-from .conftest import PATIENCE, Source, wait_until
+from .conftest import PATIENCE, FailingDisk, Source, wait_until
 
 KEYS = range(100)
 TTL, STALE = 5.0, 600.0
@@ -47,35 +47,14 @@ class ChaoticSource(Source):
         return hc.Loaded((key, now))
 
 
-class ChaoticDisk(hc.Lmdb):
+class ChaoticDisk(FailingDisk):
     """A disk whose calls fail at random."""
 
     failing = 0.0
     random = random.Random(1)
 
-    def _maybe(self):
-        if self.random.random() < self.failing:
-            raise hc.DiskError("the disk does not like it")
-
-    def fetch_many(self, keys):
-        self._maybe()
-        return super().fetch_many(keys)
-
-    def __contains__(self, key):
-        self._maybe()
-        return super().__contains__(key)
-
-    def put(self, *args, **kw):
-        self._maybe()
-        super().put(*args, **kw)
-
-    def offer(self, *args, **kw):
-        self._maybe()
-        return super().offer(*args, **kw)
-
-    def delete(self, key):
-        self._maybe()
-        return super().delete(key)
+    def fails(self):
+        return self.random.random() < self.failing
 
 
 class User:

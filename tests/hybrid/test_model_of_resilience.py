@@ -14,45 +14,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import hybridcore as hc
 
-from .conftest import Clock, Source, wait_until
+from .conftest import Clock, FailingDisk, Source, wait_until
 
 TTL, STALE, NEGATIVE = 10.0, 20.0, 5.0
 KEYS = st.sampled_from(["a", "b", "c"])
 FACES = st.sampled_from(["sync", "async"])
 
 
-class FaultyDisk(hc.Lmdb):
+class FaultyDisk(FailingDisk):
     """A disk that fails while it is told to."""
 
     broken = False
 
-    def _maybe(self):
-        if self.broken:
-            raise hc.DiskError("broken")
-
-    def fetch_many(self, keys):
-        self._maybe()
-        return super().fetch_many(keys)
-
-    def __contains__(self, key):
-        self._maybe()
-        return super().__contains__(key)
-
-    def put(self, *args, **kw):
-        self._maybe()
-        super().put(*args, **kw)
-
-    def offer(self, *args, **kw):
-        self._maybe()
-        return super().offer(*args, **kw)
-
-    def delete(self, key):
-        self._maybe()
-        return super().delete(key)
-
-    def clear(self):
-        self._maybe()
-        super().clear()
+    def fails(self):
+        return self.broken
 
 
 class ResilienceMachine(RuleBasedStateMachine):

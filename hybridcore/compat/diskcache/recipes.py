@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.compat.diskcache.core import ENOVAL, full_name, key_of_call
@@ -53,7 +54,7 @@ class Averager:
         return _average(self._cache.pop(self._key, (0.0, 0)))
 
 
-class _Acquired:
+class _Acquired(ABC):
     """What is acquired and released under a key of a cache, by trying again and again."""
 
     def __init__(
@@ -66,12 +67,13 @@ class _Acquired:
         while not self._try():
             time.sleep(_PAUSE)
 
+    @abstractmethod
     def release(self) -> None:
         """Give it back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _try(self) -> bool:
-        raise NotImplementedError
+        """Acquire it if that can be done now."""
 
     def _exchange(self, change: Callable[[Any], Any], default: Any) -> bool:
         stored = self._cache._exchange(self._key, change, default, self._expire, self._tag)
