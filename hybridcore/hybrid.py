@@ -40,7 +40,14 @@ if TYPE_CHECKING:
     from hybridcore.recovery import TierHealth
     from hybridcore.retry import Retry
     from hybridcore.settings import Settings
-    from hybridcore.stats import CacheStats, DiskStats, GuardStats, OriginStats, WriteQueueStats
+    from hybridcore.stats import (
+        CacheStats,
+        DiskStats,
+        GuardStats,
+        OriginStats,
+        OriginUsage,
+        WriteQueueStats,
+    )
     from hybridcore.types import Entry, Listener
     from hybridcore.units import Duration
     from hybridcore.write_queue import Operation, WriteSink
@@ -55,11 +62,15 @@ _DEFAULT_BREAKER = Breaker()
 
 @dataclass(frozen=True, slots=True)
 class HybridStats:
-    """Snapshots of the tiers, and of what stands before the origin; None where there is none."""
+    """Snapshots of the tiers, and of what stands before the origin; None where there is none.
+
+    ``usage`` is what the origin itself counted of its traffic, where it does.
+    """
 
     memory: CacheStats | None
     disk: DiskStats | None
     origin: OriginStats
+    usage: OriginUsage | None
     guard: GuardStats | None
     queue: WriteQueueStats | None
 
@@ -407,6 +418,7 @@ class HybridCache(Front[K, V]):
             memory.stats() if isinstance(memory, Cache) else None,
             self._engine.disk.stats() if self._engine.disk is not None else None,
             self._engine.origin_stats(),
+            None if self._engine.origin is None else self._engine.origin.usage(),
             None if self._engine.guard is None else self._engine.guard.stats(),
             None if self._engine.queue is None else self._engine.queue.stats(),
         )

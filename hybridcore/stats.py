@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,27 @@ class OriginStats:
     promoted: int
     spilled: int
     loaded_elsewhere: int
+
+
+@dataclass(frozen=True, slots=True)
+class OriginUsage:
+    """What an origin counted of its own traffic, retries included.
+
+    ``errors`` are the failed ``calls`` by the class of their error, ``seconds`` the time spent in
+    calls. ``quota_used`` are the units that calls cost, ``quota_left`` what the origin said last
+    is left of them and ``quota_resets_at`` when they are filled again, in seconds since the epoch;
+    None where an origin has no quota.
+    """
+
+    calls: int
+    not_modified: int
+    errors: Mapping[str, int]
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+    quota_used: float
+    quota_left: float | None
+    quota_resets_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -15,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridcore import __version__
-from hybridcore.cli import UsageError
+from hybridcore.cli import UsageError, arguments
 from hybridcore.cli.demo_origin import Served, Service
 from hybridcore.cli.trace import read_trace
 
 if TYPE_CHECKING:
-    import argparse
-
+    from hybridcore.cli import Subparsers
     from hybridcore.cli.run import Job, Result
     from hybridcore.cli.tables import Screen
 
@@ -55,6 +55,86 @@ class Report:
     workers: int
     service: Service
     runs: list[Column]
+
+
+def add_to(commands: Subparsers) -> None:
+    """Add the command's parser."""
+    command = commands.add_parser(
+        "replay",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        help="replay a trace of requests through memory, disk and an HTTP origin",
+        description="Replay a trace of requests through memory, disk and an HTTP origin that is "
+        "started for it on loopback; then once more in a fresh process over the same disk tier, "
+        "and, to compare, through memory alone and without a cache. Every value is checked.",
+    )
+    command.add_argument(
+        "trace",
+        nargs="?",
+        type=Path,
+        metavar="TRACE",
+        help=".npz with an array 'keys', .csv with keys in the first column, or text with a key "
+        "a line; by default the conversation trace that comes with hybridcore",
+    )
+    add = command.add_argument
+    add(
+        "--requests",
+        type=arguments.a_count,
+        default=15_000,
+        metavar="N",
+        help="replay the first N requests",
+    )
+    add(
+        "--memory",
+        type=arguments.a_memory,
+        default=2_000,
+        metavar="SIZE",
+        help='size of the memory tier: entries, or bytes such as "64MiB"',
+    )
+    add(
+        "--disk",
+        type=arguments.a_size,
+        default="1GiB",
+        metavar="SIZE",
+        help="size of the disk tier",
+    )
+    add(
+        "--directory",
+        type=Path,
+        metavar="DIR",
+        help="keep the disk tier in DIR/hybridcore-replay, emptied first; by default in a "
+        "temporary directory",
+    )
+    add(
+        "--latency",
+        type=arguments.a_duration,
+        default="5ms",
+        metavar="TIME",
+        help="the origin's median time to answer",
+    )
+    add(
+        "--rate-limit",
+        type=arguments.a_count,
+        default=2_000,
+        metavar="N",
+        help="requests a second that the origin answers; it refuses more with 429",
+    )
+    add(
+        "--ttl",
+        type=arguments.a_duration,
+        default="5s",
+        metavar="TIME",
+        help="how long one key in ten stays fresh; the others stay so for an hour",
+    )
+    add(
+        "--workers",
+        type=arguments.a_count,
+        default=8,
+        metavar="N",
+        help="threads that share the requests",
+    )
+    add("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
+    add("--no-compare", action="store_true", help="leave out memory alone and no cache")
+    command.set_defaults(run=replay)
 
 
 def replay(options: argparse.Namespace) -> int:

@@ -213,7 +213,7 @@ def run(job: Job, progress: Callable[[int], object]) -> Result:
                 worker.join(0.2)
                 progress(length_hint(positions))
         elapsed = time.perf_counter() - started
-        stats = origin.stats()
+        usage = origin.usage()
     return Result(
         contender=job.contender,
         requests=len(keys),
@@ -221,9 +221,9 @@ def run(job: Job, progress: Callable[[int], object]) -> Result:
         outcomes=_counted(outcomes),
         first=_counted(outcomes[:FIRST]),
         latency=_latencies(outcomes, durations),
-        origin_requests=stats.requests,
-        not_modified=stats.not_modified,
-        bytes_in=stats.bytes_in,
+        origin_requests=usage.calls,
+        not_modified=usage.not_modified,
+        bytes_in=usage.bytes_in,
         wrong=len(wrong),
         errors=(wrong + errors)[:5],
     )

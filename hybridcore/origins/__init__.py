@@ -8,28 +8,29 @@ from hybridcore.origins.base import Origin
 from hybridcore.origins.callable import CallableOrigin
 from hybridcore.origins.context import LoadContext
 from hybridcore.origins.loaders import Loaders
+from hybridcore.origins.usage import Meter
 
 if TYPE_CHECKING:
     from hybridcore.origins.guarded import Guard, GuardedOrigin
-    from hybridcore.origins.http import HttpOrigin, HttpStats
+    from hybridcore.origins.http import HttpOrigin
 
 __all__ = [
     "CallableOrigin",
     "Guard",
     "GuardedOrigin",
     "HttpOrigin",
-    "HttpStats",
     "LoadContext",
     "Loaders",
+    "Meter",
     "Origin",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("HttpOrigin", "HttpStats"):
-        from hybridcore.origins import http
+    if name == "HttpOrigin":
+        from hybridcore.origins.http import HttpOrigin
 
-        return getattr(http, name)
+        return HttpOrigin
     if name in ("Guard", "GuardedOrigin"):
         from hybridcore.origins import guarded
 

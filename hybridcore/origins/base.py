@@ -11,6 +11,7 @@ from hybridcore.origins.threads import run_blocking, run_in_thread
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hybridcore.stats import OriginUsage
     from hybridcore.types import Answer, Validators
 
 K = TypeVar("K")
@@ -88,6 +89,10 @@ class Origin(Generic[K, V]):
     def writable(self) -> bool:
         """Whether the origin takes ``store``."""
         return self._overrides("store") or self._overrides("astore")
+
+    def usage(self) -> OriginUsage | None:
+        """What it counted of its own traffic, see `Meter`; None where it does not count."""
+        return None
 
     def close(self) -> None:
         """Release connections; harmless when called twice."""

@@ -19,7 +19,7 @@ from hybridcore.errors import (
     OriginError,
     ReadOnlyOriginError,
 )
-from hybridcore.origins import HttpOrigin, HttpStats
+from hybridcore.origins import HttpOrigin
 from hybridcore.origins.http_rules import address, checked_base, path_of
 from hybridcore.types import Loaded, NotFound, NotModified, Validators
 
@@ -54,7 +54,8 @@ def test_compressed_bodies_are_unpacked_and_counted_as_sent(call, make, service)
     service.handler = lambda exchange: exchange.reply(200, packed, Content_Encoding="gzip")
     origin = make()
     assert call(origin, "load", "k") == Loaded(b"x" * 5000)
-    assert origin.stats() == HttpStats(requests=1, bytes_in=len(packed))
+    usage = origin.usage()
+    assert (usage.calls, usage.bytes_in, usage.errors) == (1, len(packed), {})
 
 
 @pytest.mark.parametrize("status", [404, 410])
@@ -81,7 +82,8 @@ def test_etag_renews_with_304_without_a_body(call, make, service, etag):
     first = call(origin, "load", "k")
     assert first == Loaded(b"v", validators=Validators(etag, date))
     assert call(origin, "load", "k", first.validators) == NotModified(7.0)
-    assert origin.stats() == HttpStats(requests=2, bytes_in=1, not_modified=1)
+    usage = origin.usage()
+    assert (usage.calls, usage.bytes_in, usage.not_modified, usage.errors) == (2, 1, 1, {})
 
 
 def test_304_to_one_who_holds_nothing_is_an_error(call, make, service):
@@ -240,7 +242,7 @@ def test_store_is_put_and_delete_is_delete(call, make, service):
     call(origin, "delete", "b")
     call(origin, "delete", "b")
     assert "/base/b" not in rows
-    assert origin.stats().bytes_out == 10
+    assert origin.usage().bytes_out == 10
 
 
 def test_read_only_unless_told_otherwise(call, make, service):
@@ -262,7 +264,7 @@ def test_headers_are_sent_and_never_shown(call, make, service):
         call(origin, "load", "k")
     assert service.seen[0].headers["X-Token"] == "canary"
     assert service.seen[0].headers["Authorization"].startswith("Basic ")
-    assert "canary" not in f"{caught.value!r}{caught.value.__cause__!r}{origin!r}{origin.stats()}"
+    assert "canary" not in f"{caught.value!r}{caught.value.__cause__!r}{origin!r}{origin.usage()}"
 
 
 @pytest.mark.parametrize("value", ["canary\n", "canary\u00e9", None, b"canary"])
@@ -312,7 +314,7 @@ def test_each_event_loop_has_its_own_connections(service):
 
     async def once():
         answer = await origin.aload("k")
-        await origin._process().async_clients.pop(asyncio.get_running_loop()).aclose()
+        await origin._transport._process().async_clients.pop(asyncio.get_running_loop()).aclose()
         return answer
 
     assert asyncio.run(once()) == asyncio.run(once()) == Loaded(b"")
@@ -330,10 +332,10 @@ origin.load("parent")
 child = os.fork()
 if child == 0:
     origin.load("child")
-    os._exit(0 if origin.stats().requests == 1 else 1)
+    os._exit(0 if origin.usage().calls == 1 else 1)
 assert os.waitpid(child, 0)[1] == 0
 origin.load("parent")
-assert origin.stats().requests == 2
+assert origin.usage().calls == 2
 origin.close()
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

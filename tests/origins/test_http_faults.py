@@ -13,7 +13,7 @@ from email.utils import formatdate
 import pytest
 
 from hybridcore.errors import OriginError, OriginTimeoutError, OriginUnavailableError
-from hybridcore.origins import HttpOrigin, http, http_rules
+from hybridcore.origins import HttpOrigin, http_rules, transport
 from hybridcore.types import Loaded
 
 
@@ -51,9 +51,9 @@ class FakeAsyncio:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(http, "time", clock)
+    monkeypatch.setattr(transport, "time", clock)
     monkeypatch.setattr(http_rules, "time", clock)
-    monkeypatch.setattr(http, "asyncio", FakeAsyncio(clock))
+    monkeypatch.setattr(transport, "asyncio", FakeAsyncio(clock))
     return clock
 
 
@@ -78,8 +78,8 @@ def test_failures_that_may_pass_are_retried(call, make, service, clock, code):
     first, second = clock.sleeps
     assert 0.07 < first < 0.13
     assert 0.14 < second < 0.26
-    assert origin.stats().requests == 3
-    assert origin.stats().errors == 2
+    assert origin.usage().calls == 3
+    assert sum(origin.usage().errors.values()) == 2
 
 
 def test_retries_end(call, make, service, clock):
@@ -209,7 +209,7 @@ def test_nobody_listens(call, make, clock):
         origin = make(f"http://127.0.0.1:{closed.getsockname()[1]}/")
         with pytest.raises(OriginUnavailableError, match=r"GET http://127.0.0.1:\d+/k failed"):
             call(origin, "load", "k")
-    assert origin.stats().errors == 3
+    assert sum(origin.usage().errors.values()) == 3
 
 
 def test_slow_first_byte(call, make, service):
@@ -300,7 +300,7 @@ def test_announced_huge_body_is_refused_unread(call, make, service):
     origin = make(max_body=1000)
     with pytest.raises(OriginError, match=r"GET .*/k: the body is over max_body=1000 bytes"):
         call(origin, "load", "k")
-    assert origin.stats().bytes_in == 0
+    assert origin.usage().bytes_in == 0
     assert len(service.seen) == 1
 
 
@@ -317,7 +317,7 @@ def test_endless_body_is_refused_while_it_arrives(call, make, service):
     origin = make(max_body="64KiB")
     with pytest.raises(OriginError, match="over max_body=65536"):
         call(origin, "load", "k")
-    assert origin.stats().bytes_in < 1 << 20
+    assert origin.usage().bytes_in < 1 << 20
 
 
 def test_small_body_that_unpacks_to_a_huge_one_is_refused(call, make, service):
@@ -327,7 +327,7 @@ def test_small_body_that_unpacks_to_a_huge_one_is_refused(call, make, service):
     origin = make(max_body="64KiB")
     with pytest.raises(OriginError, match="over max_body=65536"):
         call(origin, "load", "k")
-    assert origin.stats().bytes_in == len(packed)
+    assert origin.usage().bytes_in == len(packed)
 
 
 def test_endless_error_body_is_not_read_to_its_end(call, make, service):
@@ -342,7 +342,7 @@ def test_endless_error_body_is_not_read_to_its_end(call, make, service):
     origin = make()
     with pytest.raises(OriginError, match="answered 400"):
         call(origin, "load", "k")
-    assert origin.stats().bytes_in < 1 << 20
+    assert origin.usage().bytes_in < 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_damaged_bodies_are_no_values(call, make, service, body, headers):
     origin = make()
     with pytest.raises(OriginError, match="GET"):
         call(origin, "load", "k")
-    assert origin.stats().errors == 1
+    assert sum(origin.usage().errors.values()) == 1
 
 
 # Redirects
