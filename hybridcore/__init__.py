@@ -63,7 +63,15 @@ if TYPE_CHECKING:
         Origin,
     )
     from hybridcore.retry import Retry
-    from hybridcore.write_queue import MemoryQueue
+    from hybridcore.write_queue import (
+        DeadLetter,
+        Delivery,
+        MemoryQueue,
+        Redelivery,
+        WriteQueue,
+        delivery_of,
+        exit_on_sigterm,
+    )
 
 __version__ = "0.1.0"
 
@@ -77,6 +85,12 @@ _LAZY = {
     "Codec": "codec",
     "Codecs": "codec",
     "Compression": "codec",
+    "DeadLetter": "write_queue",
+    "Delivery": "write_queue",
+    "Redelivery": "write_queue",
+    "WriteQueue": "write_queue",
+    "delivery_of": "write_queue",
+    "exit_on_sigterm": "write_queue",
     "EntryOptions": "config",
     "Event": "events",
     "EventBus": "events",
@@ -117,7 +131,9 @@ __all__ = [
     "Codecs",
     "Compression",
     "ConfigurationError",
+    "DeadLetter",
     "DecodeError",
+    "Delivery",
     "DiskError",
     "EncodeError",
     "Entry",
@@ -149,6 +165,7 @@ __all__ = [
     "PartialLoadError",
     "QueueFullError",
     "ReadOnlyOriginError",
+    "Redelivery",
     "Retry",
     "Tier",
     "Tuning",
@@ -156,10 +173,13 @@ __all__ = [
     "ValueTooLargeError",
     "VersionConflictError",
     "Weights",
+    "WriteQueue",
     "cached",
+    "delivery_of",
     "disable",
     "disabled",
     "enable",
+    "exit_on_sigterm",
     "footprint_of",
     "is_enabled",
     "lru_cache",

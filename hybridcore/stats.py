@@ -148,6 +148,63 @@ class OriginStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelStats:
+    """Writes of one level that wait or are under way, their bytes, and the age of the next in s."""
+
+    items: int
+    bytes: int
+    oldest: float
+
+
+@dataclass(frozen=True, slots=True)
+class DurableQueueStats:
+    """What one `WriteQueue` counted since it was made, and what its directory holds.
+
+    Of the directory: ``levels`` by name, ``running`` claimed by somebody, ``delayed`` until a time
+    to come, ``dead`` letters. ``buffered`` are on their way to the next commit of this process.
+
+    Of this object: writes ``queued``, ``coalesced`` with a newer one, ``written`` to the target in
+    ``batches`` and ``attempts``, tried again (``retries``) and ``died``; ``lost_leases`` ended when
+    somebody else had taken the write back, ``taken_back`` are claims of others that had ended.
+    """
+
+    levels: Mapping[str, LevelStats]
+    buffered: int
+    running: int
+    delayed: int
+    dead: int
+    dead_bytes: int
+    queued: int
+    coalesced: int
+    written: int
+    attempts: int
+    retries: int
+    died: int
+    lost_leases: int
+    taken_back: int
+    rejected: int
+    shed: int
+    batches: int
+    commits: int
+    compression: CompressionStats | None
+
+    @property
+    def depth(self) -> int:
+        """Writes that wait or are under way."""
+        return self.buffered + sum(level.items for level in self.levels.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of those that are stored."""
+        return sum(level.bytes for level in self.levels.values())
+
+    @property
+    def oldest(self) -> float:
+        """Seconds that the oldest ready write waits."""
+        return max((level.oldest for level in self.levels.values()), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class OriginUsage:
     """What an origin counted of its own traffic, retries included.
 

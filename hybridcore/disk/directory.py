@@ -104,6 +104,22 @@ def discard(directory: Path) -> None:
         raise DiskError(f"cannot remove {str(file)!r}: {error}") from error
 
 
+def set_aside(directory: Path) -> None:
+    """Give the data file another name; only for who is sure to be alone.
+
+    Raises:
+        DiskError: it cannot be done.
+    """
+    number = 1
+    while (aside := directory / f"{DATA_FILE}.suspect-{number}").exists():
+        number += 1
+    try:
+        (directory / DATA_FILE).rename(aside)
+        (directory / LOCK_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise DiskError(f"cannot set {str(directory / DATA_FILE)!r} aside: {error}") from error
+
+
 def remove_data(directory: Path) -> None:
     """Remove the data file and its lock file; only for who is sure to be alone.
 

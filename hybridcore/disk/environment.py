@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hybridcore._native.reader import Gate
 from hybridcore.disk.directory import (
@@ -21,6 +21,7 @@ from hybridcore.disk.directory import (
     check_whole,
     data_file,
     discard,
+    set_aside,
 )
 from hybridcore.disk.durability import State, is_blank, stronger
 from hybridcore.disk.marks import open_marks
@@ -39,8 +40,6 @@ T = TypeVar("T")
 
 FORMAT = 2
 _STAMP_KEY = b"format"
-_STAMP = b"hybridcore disk "
-_DATABASES = (b"data", b"meta", b"order", b"expiry")
 _MAX_READERS = 4096
 _DRAIN_SECONDS = 5.0
 _FORK_DRAIN_SECONDS = 2.0
@@ -52,6 +51,30 @@ _READERS_SECONDS = 10.0
 """The slots of dead readers are cleared by the first write after so long."""
 
 
+class Layout(NamedTuple):
+    """A kind of directory: the word and number of its stamp, its databases, what goes with them.
+
+    What a power failure may have spoiled is discarded where it is ``disposable``, and set aside
+    where it is not.
+    """
+
+    word: str
+    format: int
+    databases: tuple[str, ...]
+    has_marks: bool
+    disposable: bool
+
+
+DISK = Layout("disk", FORMAT, ("data", "meta", "order", "expiry"), True, True)
+"""A disk tier.
+
+``data``   LMDB key -> record
+``order``  hash of the LMDB key, 8 bytes big-endian -> traits, LMDB key
+``expiry`` end of its life, hash, each 8 bytes big-endian -> nothing
+``meta``   format stamp and tally
+"""
+
+
 class MapFullError(DiskError):
     """The map has no free page left; the transaction changed nothing."""
 
@@ -61,12 +84,7 @@ class NotAloneError(DiskError):
 
 
 class Environment:
-    """An open LMDB environment with the databases of the disk tier.
-
-    ``data``   LMDB key -> record
-    ``order``  hash of the LMDB key, 8 bytes big-endian -> traits, LMDB key
-    ``expiry`` end of its life, hash, each 8 bytes big-endian -> nothing
-    ``meta``   format stamp and tally
+    """An open LMDB environment; each database of its layout is an attribute of that name.
 
     ``waiting`` are batches on their way to the next commit, ``turn`` is held by who commits.
     """
@@ -76,8 +94,11 @@ class Environment:
     expiry: lmdb._Database
     meta: lmdb._Database
 
-    def __init__(self, directory: Path, map_size: int, durability: Durability) -> None:
+    def __init__(
+        self, directory: Path, map_size: int, durability: Durability, layout: Layout = DISK
+    ) -> None:
         self.directory = directory
+        self.layout = layout
         self.users = 0
         self.gate = Gate(self._admit)
         self.waiting: deque[Batch] = deque()
@@ -97,14 +118,17 @@ class Environment:
         try:
             self._join()
             self._open()
-            self.marks = open_marks(directory, map_size)
+            if layout.has_marks:
+                self.marks = open_marks(directory, map_size)
         except BaseException:
             self._detach()
             self._state.close()
             raise
 
-    def write(self, work: Callable[[lmdb.Transaction[memoryview]], T], *, growth: float = 0.0) -> T:
+    def write(self, work: Callable[[Any], T], *, growth: float = 0.0, buffers: bool = True) -> T:
         """Run ``work`` in one write transaction and return what it returns.
+
+        What it reads there are memoryviews, or bytes without ``buffers``.
 
         Work that frees space may need some first. When the map is full it grows, by at most the
         share ``growth`` of the size it was opened with.
@@ -120,7 +144,7 @@ class Environment:
                 with self.gate:
                     env = self.current()
                     self._check_now_and_then(env)
-                    with env.begin(self.data, None, True, True) as txn:
+                    with env.begin(self.data, None, True, buffers) as txn:  # type: ignore[call-overload]
                         self._state.before_write(env)
                         return work(txn)
             except lmdb.MapFullError as error:
@@ -133,14 +157,14 @@ class Environment:
                 self.recover(error)
 
     @contextmanager
-    def reading(self) -> Iterator[lmdb.Transaction[memoryview]]:
+    def reading(self, *, buffers: bool = True) -> Iterator[lmdb.Transaction[Any]]:
         """A read transaction, for what must be quick: it pins the pages it sees."""
         import lmdb
 
         while True:
             with self.gate:
                 try:
-                    txn = self.current().begin(buffers=True)
+                    txn: Any = self.current().begin(None, None, False, buffers)  # type: ignore[call-overload]
                 except lmdb.Error as error:
                     failed = error
                 else:
@@ -301,7 +325,10 @@ class Environment:
                 if self._state.durability == "none":
                     discard(self.directory)
                 elif self._is_spoiled():
-                    discard(self.directory)
+                    if self.layout.disposable:
+                        discard(self.directory)
+                    else:
+                        set_aside(self.directory)
                     self.discarded = True
             self._state.share()
             if not self._is_spoiled():
@@ -316,8 +343,9 @@ class Environment:
             import logging
 
             logging.getLogger(__name__).warning(
-                "discarded the entries of %r: there were unsynced writes when the machine went "
-                "down, so that its pages cannot be trusted",
+                "%s the entries of %r: there were unsynced writes when the machine went down, so "
+                "that its pages cannot be trusted",
+                "discarded" if self.layout.disposable else "set aside",
                 str(self.directory),
             )
 
@@ -331,7 +359,7 @@ class Environment:
         try:
             with (
                 lmdb.Environment(
-                    str(self.directory), readonly=True, lock=False, create=False, max_dbs=4
+                    str(self.directory), readonly=True, lock=False, create=False, max_dbs=8
                 ) as env,
                 env.begin() as txn,
             ):
@@ -354,7 +382,7 @@ class Environment:
                 metasync=synced,
                 readahead=False,
                 max_readers=_MAX_READERS,
-                max_dbs=len(_DATABASES),
+                max_dbs=len(self.layout.databases),
                 max_spare_txns=1,
                 lib_version=0,
             )
@@ -368,11 +396,11 @@ class Environment:
                 new = not self._check_stamp(env, txn)
                 if new:
                     self._state.before_write(env)
-                self.data, self.meta, self.order, self.expiry = (
-                    env.open_db(name, txn=txn, create=new) for name in _DATABASES
-                )
+                for name in self.layout.databases:
+                    setattr(self, name, env.open_db(name.encode(), txn=txn, create=new))
                 if new:
-                    txn.put(_STAMP_KEY, _STAMP + str(FORMAT).encode(), db=self.meta)
+                    stamp = f"{self._stamp()}{self.layout.format}"
+                    txn.put(_STAMP_KEY, stamp.encode(), db=self.meta)
         except lmdb.Error as error:
             env.close()
             raise self.failed(error) from error
@@ -397,19 +425,23 @@ class Environment:
             stamp = txn.get(_STAMP_KEY, b"", db=meta)
         except (lmdb.NotFoundError, lmdb.IncompatibleError):
             stamp = b""
-        number = stamp.removeprefix(_STAMP)
-        if not stamp.startswith(_STAMP) or not number.isdigit():
+        ours = self._stamp().encode()
+        number = stamp.removeprefix(ours)
+        if not stamp.startswith(ours) or not number.isdigit():
             raise DiskError(
                 f"{str(self.directory)!r} holds somebody else's LMDB environment; it was left "
                 "untouched. Choose another directory"
             )
-        if int(number) != FORMAT:
+        if int(number) != self.layout.format:
             raise DiskError(
-                f"{str(self.directory)!r} has disk format {int(number)}, this version of "
-                f"hybridcore reads {FORMAT}. Choose another directory, or remove this one to "
-                "start afresh"
+                f"{str(self.directory)!r} has {self.layout.word} format {int(number)}, this "
+                f"version of hybridcore reads {self.layout.format}. Choose another directory, or "
+                "remove this one to start afresh"
             )
         return True
+
+    def _stamp(self) -> str:
+        return f"hybridcore {self.layout.word} "
 
     def close(self) -> bool:
         """Close LMDB; False when somebody stays inside so long that it has to remain open.

@@ -12,7 +12,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from hybridcore.disk.directory import data_file, prepare
-from hybridcore.disk.environment import Environment
+from hybridcore.disk.environment import DISK, Environment, Layout
+from hybridcore.errors import DiskError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,9 @@ _registry_lock = threading.RLock()
 _watching_forks = False
 
 
-def acquire(directory: Path, map_size: int, durability: Durability = "process") -> Environment:
+def acquire(
+    directory: Path, map_size: int, durability: Durability = "process", layout: Layout = DISK
+) -> Environment:
     """Open the directory's environment, or share the one that is open in this process.
 
     Raises:
@@ -35,9 +38,14 @@ def acquire(directory: Path, map_size: int, durability: Durability = "process") 
         identity = prepare(directory)
         environment = _open_already(identity, data_file(directory))
         if environment is None:
-            environment = Environment(directory, map_size, durability)
+            environment = Environment(directory, map_size, durability, layout)
             _registry[identity] = environment
         else:
+            if environment.layout != layout:
+                raise DiskError(
+                    f"{str(directory)!r} is open as a {environment.layout.word}, not as a "
+                    f"{layout.word}. Choose another directory"
+                )
             environment.need(map_size, durability)
         environment.users += 1
         return environment

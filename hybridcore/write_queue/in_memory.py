@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import random
 from collections import Counter, deque
@@ -11,7 +10,6 @@ from heapq import heappop, heappush
 from threading import TIMEOUT_MAX, Condition, Thread, current_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from hybridcore.errors import (
     ClosedError,
@@ -26,6 +24,7 @@ from hybridcore.origins.threads import making_room, on_background_loop, run_in_t
 from hybridcore.stats import WriteQueueStats
 from hybridcore.units import Duration, seconds
 from hybridcore.write_queue.base import Operation
+from hybridcore.write_queue.exits import close_at_exit
 
 if TYPE_CHECKING:
     from hybridcore.origins import Origin
@@ -34,9 +33,6 @@ OnDrop = Callable[[Operation, Exception], object]
 
 LINGER = 1.0
 """Seconds that the thread waits for writes before it ends."""
-
-EXIT_TIMEOUT = 5.0
-"""Seconds that the queues of a process have, when it exits, to write what waits."""
 
 _MOST_ASKED = 3600.0
 """Seconds for which an origin that says when to come back is left alone."""
@@ -296,7 +292,7 @@ class MemoryQueue:
             worker = Thread(target=self._work, name="hybridcore-write-behind", daemon=True)
             worker.start()
             self._worker = worker
-            _close_at_exit(self)
+            close_at_exit(self)
 
     def _work(self) -> None:
         while True:
@@ -435,23 +431,3 @@ def _as_exception(error: BaseException) -> Exception:
     if isinstance(error, Exception):
         return error
     return RuntimeError(f"the origin raised {type(error).__name__}")
-
-
-# -- exit ---------------------------------------------------------------------------------------
-
-_started: WeakSet[MemoryQueue] = WeakSet()
-_closing_at_exit = False
-
-
-def _close_at_exit(queue: MemoryQueue) -> None:
-    global _closing_at_exit
-    _started.add(queue)
-    if not _closing_at_exit:
-        atexit.register(_close_all)
-        _closing_at_exit = True
-
-
-def _close_all() -> None:
-    deadline = monotonic() + EXIT_TIMEOUT
-    for queue in list(_started):
-        queue.close(max(0.0, deadline - monotonic()))

@@ -1,0 +1,416 @@
+"""The drain of a durable queue: threads that claim writes, bring them out and note the outcome."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from hybridcore.errors import (
+    BreakerOpenError,
+    BulkheadFullError,
+    ClosedError,
+    ConfigurationError,
+    DecodeError,
+    DiskError,
+    OriginUnavailableError,
+    QueueFullError,
+)
+from hybridcore.logs import raised_by
+from hybridcore.origins import Origin
+from hybridcore.origins.threads import in_background
+from hybridcore.write_queue.delivery import Delivery, OriginTarget
+from hybridcore.write_queue.exits import close_at_exit
+from hybridcore.write_queue.journal import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hybridcore.write_queue.delivery import Handler
+    from hybridcore.write_queue.durable import WriteQueue
+    from hybridcore.write_queue.journal import Claimed, Tally, Txn
+
+POLL = 0.25
+"""Seconds between two looks for what other processes took, or left behind."""
+REFUSED = 1.0
+"""Seconds that a target which refuses all calls, and does not say for how long, is left alone."""
+UNSTORED = 0.5
+"""Seconds before the outcome of a batch is noted again after the disk failed."""
+
+
+class Drain:
+    """Brings the writes of a queue to its target; see `WriteQueue` for the options."""
+
+    def __init__(
+        self,
+        queue: WriteQueue,
+        *,
+        workers: int,
+        concurrency: int,
+        batch_size: int,
+        batch_delay: list[int],
+        lease: float,
+        ageing: float,
+    ) -> None:
+        self._queue = queue
+        self._workers = workers
+        self._concurrency = concurrency
+        self._batch_size = batch_size
+        self._batch_delay = batch_delay
+        self._lease = int(lease * 1e9)
+        self._ageing = max(1, int(ageing * 1e9))
+        self._target: Handler | None = None
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """After a fork: there are no threads here, and nothing is under way."""
+        self._changed = threading.Condition()
+        self._threads: list[threading.Thread] = []
+        self._under_way: set[int] = set()
+        self._woken = 0
+        self._hurry = 0
+        self._paused_until = 0.0
+        self._looked = 0.0
+        self._closing = False
+        self._deadline: float | None = None
+
+    def bind(self, target: Origin[Any, Any] | Handler) -> None:
+        """See `WriteQueue.bind`."""
+        if self._target is not None:
+            raise ConfigurationError(f"{self._queue!r} has a target already")
+        if isinstance(target, Origin):
+            if not target.writable:
+                raise ConfigurationError(
+                    f"a write queue needs an origin that takes writes; {target.name} does not"
+                )
+            self._target = OriginTarget(target, self._concurrency)
+        elif callable(target):
+            self._target = target
+        else:
+            raise ConfigurationError(
+                f"target is expected to be an Origin or a function, got {target!r}"
+            )
+
+    def wake(self, taken: bool = True) -> None:
+        """There may be something to do."""
+        if self._target is not None and not self._threads and not self._closing:
+            self._start()
+        with self._changed:
+            self._woken += taken
+            self._changed.notify_all()
+
+    def told(self) -> None:
+        """Something has changed that somebody may wait for."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def is_here(self) -> bool:
+        """Whether this is a thread of the drain."""
+        return threading.current_thread() in self._threads
+
+    def is_past(self, place: int) -> bool:
+        """Whether nothing before this place is under way here."""
+        with self._changed:
+            return all(each >= place for each in self._under_way)
+
+    # -- one transaction --------------------------------------------------------------------
+
+    def take(self, most: int) -> list[Delivery]:
+        """Claim for whoever asks; the lease is not extended."""
+        claimed, _ = self._exchange([], most, by_hand=True)
+        return claimed
+
+    def settle(self, verdicts: list[Verdict]) -> Counter[str]:
+        """Note outcomes; returns how many had which."""
+        before = Counter(self._queue._counts)
+        self._exchange(verdicts, 0)
+        return Counter(self._queue._counts) - before
+
+    def verdict(self, delivery: Delivery, error: BaseException) -> Verdict:
+        """What becomes of a delivery that failed."""
+        if isinstance(error, (BreakerOpenError, BulkheadFullError)):
+            pause = getattr(error, "retry_after", None) or REFUSED
+            return Verdict(delivery.place, error, pause, counts=False)
+        pause = self._queue.redelivery.pause(delivery.attempt, error)
+        reason = ""
+        if pause is None:
+            last = delivery.attempt >= self._queue.redelivery.attempts
+            reason = "attempts" if last else "permanent"
+        return Verdict(delivery.place, error, pause, reason=reason)
+
+    def _exchange(
+        self, verdicts: list[Verdict], most: int, *, by_hand: bool = False
+    ) -> tuple[list[Delivery], float]:
+        """Note outcomes and claim the next batch in one transaction.
+
+        Returns the batch, and in how many seconds there may be more.
+        """
+        queue, journal = self._queue, self._queue._journal
+        owner = queue._owner.number
+
+        def job(txn: Txn, tally: Tally) -> tuple[Counter[str], list[Claimed], float]:
+            outcomes: Counter[str] = Counter()
+            for verdict in verdicts:
+                outcomes[journal.settle(txn, verdict, owner, tally)] += 1
+            if most == 0:
+                return outcomes, [], POLL
+            now = queue._clock()
+            due = journal.wake(txn, now)
+            if monotonic() >= self._looked + POLL:
+                outcomes["taken_back"] += journal.take_back(txn, self._is_over)
+                self._looked = monotonic()
+            claimed, patience = self._claim(txn, tally, most, now, owner)
+            outcomes["attempts"] += len(claimed)
+            if due is not None:
+                patience = min(patience, max(0.0, (due - now) / 1e9))
+            return outcomes, claimed, patience
+
+        outcomes, claimed, patience = queue._committer.submit(job).result()
+        with self._changed:
+            queue._counts.update(outcomes)
+            self._under_way -= {verdict.place for verdict in verdicts}
+            if not by_hand:
+                self._under_way |= {one.write.place for one in claimed}
+            self._changed.notify_all()
+        return self._delivered(claimed), patience
+
+    def _claim(
+        self, txn: Txn, tally: Tally, most: int, now: int, owner: int
+    ) -> tuple[list[Claimed], float]:
+        """Claim a batch: of the level that is most urgent now, then of the others."""
+        journal = self._queue._journal
+        until = now + self._lease
+        patience = POLL
+        order: list[tuple[int, int, int]] = []
+        for level in range(len(self._queue.levels)):
+            first = journal.oldest_of(txn, level)
+            if first is None:
+                continue
+            age = max(0, now - first[1])
+            early = self._batch_delay[level] - age
+            if early > 0 and tally.items[level] < self._batch_size and not self._hurry:
+                patience = min(patience, early / 1e9)
+                continue
+            order.append((max(0, level - age // self._ageing), first[1], level))
+        claimed: list[Claimed] = []
+        for _, _, level in sorted(order):
+            if len(claimed) < most:
+                claimed += journal.claim(txn, level, most - len(claimed), owner, until, tally)
+        return claimed, patience
+
+    def _is_over(self, place: int, owner: int, until: int) -> bool:
+        if owner == self._queue._owner.number and place in self._under_way:
+            return False
+        return until < self._queue._clock() or self._queue._owner.is_gone(owner)
+
+    def _delivered(self, claimed: list[Claimed]) -> list[Delivery]:
+        """What was claimed, decoded; what cannot be is dead."""
+        queue = self._queue
+        deliveries: list[Delivery] = []
+        spoiled: list[Verdict] = []
+        for write, attempt, error in claimed:
+            if attempt > queue.redelivery.attempts:  # who tried it last did not live to tell
+                lost = RuntimeError("the process died while it was being written")
+                spoiled.append(Verdict(write.place, lost, reason="crashed"))
+                continue
+            try:
+                key = queue._key(write.form)
+                value = (
+                    None if write.deletes else queue._value(write.codec, write.flags, write.payload)
+                )
+            except DecodeError as damage:
+                spoiled.append(Verdict(write.place, damage, reason="undecodable"))
+                continue
+            deliveries.append(
+                Delivery(
+                    key,
+                    value,
+                    write.deletes,
+                    queue.levels[write.level],
+                    f"{queue._identity}-{write.number}",
+                    write.number,
+                    attempt,
+                    write.wall / 1e9,
+                    error,
+                    write.place,
+                )
+            )
+        if spoiled:
+            self._exchange(spoiled, 0)
+        return deliveries
+
+    # -- threads ----------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        with self._changed:
+            if self._threads:
+                return
+            self._threads = [
+                threading.Thread(target=self._work, name="hybridcore-queue-drain", daemon=True)
+                for _ in range(self._workers)
+            ]
+            self._threads.append(
+                threading.Thread(target=self._keep, name="hybridcore-queue-keep", daemon=True)
+            )
+            for thread in self._threads:
+                thread.start()
+        close_at_exit(self._queue)
+
+    def _work(self) -> None:
+        verdicts: list[Verdict] = []
+        while True:
+            seen = self._woken
+            pause = self._paused_until - monotonic()
+            claims = 0 if self._is_over_time() or pause > 0 else self._batch_size
+            try:
+                batch, patience = self._exchange(verdicts, claims)
+            except ClosedError:
+                return
+            except Exception as error:
+                self._queue._logs.warning("the write queue cannot go on: %s", raised_by(error))
+                with self._changed:
+                    if self._changed.wait_for(self._is_over_time, UNSTORED):
+                        return
+                continue
+            verdicts = []
+            if batch:
+                verdicts = self._bring_out(batch)
+                continue
+            with self._changed:
+                if self._closing and (claims == 0 or self._is_empty()):
+                    return
+                patience = max(patience, pause)
+                self._changed.wait_for(
+                    lambda seen=seen: self._woken != seen or self._closing,  # type: ignore[misc]
+                    0.01 if self._closing else max(0.001, min(patience, POLL)),
+                )
+            del batch
+
+    def _bring_out(self, batch: list[Delivery]) -> list[Verdict]:
+        """Give a batch to the target; a `BaseException` of one must not end the thread of all."""
+        assert self._target is not None
+        self._queue._counts["batches"] += 1
+        try:
+            errors = dict(self._target(batch) or {})
+        except Exception as error:
+            errors = {one.key: error for one in batch}
+        except BaseException as error:
+            ended = RuntimeError(f"the target raised {type(error).__name__}")
+            errors = {one.key: ended for one in batch}
+        verdicts = []
+        for one in batch:
+            failure = errors.get(one.key)
+            if failure is None:
+                verdicts.append(Verdict(one.place))
+                continue
+            verdict = self.verdict(one, failure)
+            if not verdict.counts:
+                self._paused_until = monotonic() + (verdict.again_in or REFUSED)
+            elif isinstance(failure, OriginUnavailableError) and failure.retry_after:
+                self._paused_until = monotonic() + min(failure.retry_after, verdict.again_in or 0.0)
+            verdicts.append(verdict)
+        return verdicts
+
+    def _keep(self) -> None:
+        """Extend the leases of what is under way, while there are threads."""
+        beat = self._lease / 3e9
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closing and not self._under_way, beat):
+                    return
+            if self._under_way:
+                with suppress(DiskError, ClosedError):
+                    self._queue._committer.submit(self._extend).result()
+
+    def _extend(self, txn: Txn, tally: Tally) -> None:
+        queue = self._queue
+        until = queue._clock() + self._lease
+        queue._journal.extend(txn, list(self._under_way), queue._owner.number, until)
+
+    def _is_over_time(self) -> bool:
+        return self._closing and self._deadline is not None and monotonic() >= self._deadline
+
+    def _is_empty(self) -> bool:
+        committer = self._queue._committer
+        return not (self._queue._tally.depth or committer.waiting or committer.committing)
+
+    # -- what the queue asks for ------------------------------------------------------------
+
+    @contextmanager
+    def hurrying(self) -> Iterator[None]:
+        """Within, no write waits for a batch to fill."""
+        with self._changed:
+            self._hurry += 1
+            self._woken += 1
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._hurry -= 1
+
+    def wait_until(self, done: Callable[[], bool], deadline: float | None) -> bool:
+        """Wait for something that happens to the directory, here or in another process."""
+        while not done():
+            left = POLL if deadline is None else deadline - monotonic()
+            if left <= 0:
+                return False
+            with self._changed:
+                self._changed.wait(min(left, POLL / 10))
+        return True
+
+    def write_through(self, key: Any, value: Any, *, deletes: bool) -> None:
+        """Bring one write out at once, in this thread, past a queue that is full."""
+        target, queue = self._target, self._queue
+        if target is None or queue.pending(key) is not None:
+            raise QueueFullError(
+                f"the queue in {str(queue.directory)!r} is full, and "
+                + ("has no target" if target is None else "holds an older write of the key")
+            )
+        delivery = Delivery(key, value, deletes, queue.levels[0], "", 0, 1, 0.0)
+        errors = target([delivery]) or {}
+        if key in errors:
+            raise errors[key]
+
+    def shed(self, max_items: int, max_bytes: int) -> None:
+        """Let the newest writes of the lowest levels die until the rest is within the bounds."""
+        queue, journal = self._queue, self._queue._journal
+
+        def job(txn: Txn, tally: Tally) -> None:
+            full = Verdict(0, QueueFullError("the queue was full"), reason="shed")
+            level = len(queue.levels) - 1
+            while level >= 0 and (tally.depth > max_items or tally.size > max_bytes):
+                if journal.shed(txn, level, tally, full):
+                    queue._counts["shed"] += 1
+                else:
+                    level -= 1
+
+        with suppress(ClosedError):
+            queue._committer.submit(job)
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Call what the application gave, where it delays nobody."""
+
+        def contained() -> None:
+            try:
+                function(*args)
+            except Exception as error:
+                self._queue._logs.warning("a callback of the queue failed: %s", raised_by(error))
+
+        with suppress(RuntimeError):  # no thread can be started when the interpreter exits
+            in_background(contained)
+
+    def close(self, deadline: float | None) -> bool:
+        """Bring out what there is until the deadline; returns whether the threads have ended."""
+        with self._changed:
+            self._closing, self._deadline = True, deadline
+            self._hurry += 1
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(None if deadline is None else max(0.05, deadline - monotonic()))
+        if isinstance(self._target, OriginTarget):
+            self._target.close()
+        return not any(thread.is_alive() for thread in self._threads)
