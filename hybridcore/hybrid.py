@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     )
     from hybridcore.types import Entry, Listener
     from hybridcore.units import Duration
-    from hybridcore.write_queue import Operation, WriteSink
+    from hybridcore.write_queue import DeadLetter, Operation, WriteSink
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -92,7 +92,8 @@ class HybridCache(Front[K, V]):
         breaker: leaves an origin alone that fails; None: it is asked whatever happened.
         bulkhead: bounds the calls of the origin at a time.
         retry: tries again before a load counts as failed.
-        queue: where writes wait under write_behind; by default a `MemoryQueue`. Closed with this
+        queue: where writes wait under write_behind; by default a `MemoryQueue`. A `WriteQueue`
+            without a target brings them to this cache's origin. Closed with this
             cache.
         spill: True: what is loaded goes to disk when memory evicts it, and not before. Writes of a
             disk that is slow or wears are saved, and what is in memory does not survive a restart.
@@ -162,15 +163,9 @@ class HybridCache(Front[K, V]):
             guard = Guard(
                 breaker, bulkhead, retry, name="origin" if source is None else source.name
             )
-        if queue is None and "write_behind" in strategies:
-            from hybridcore.write_queue import MemoryQueue
-
+        if "write_behind" in strategies:
             assert source is not None
-            drop = WeakMethod(self._dropped)
-            queue = MemoryQueue(
-                source if guard is None else guard.around(source),
-                on_drop=lambda operation, error: _call(drop, operation),
-            )
+            queue = self._queue(queue, source if guard is None else guard.around(source))
         self._engine = Engine(
             ref(self),
             store,
@@ -251,8 +246,21 @@ class HybridCache(Front[K, V]):
             self._attach(memory)
             engine.window._attach(memory)
 
-    def _dropped(self, operation: Operation) -> None:
-        self._engine.dropped(operation.key)
+    def _queue(self, queue: WriteSink | None, target: Origin[Any, Any]) -> WriteSink:
+        """The queue given, which gets a target if it has none, or one in memory."""
+        drop = WeakMethod(self._dropped)
+        if queue is None:
+            from hybridcore.write_queue import MemoryQueue
+
+            return MemoryQueue(target, on_drop=lambda operation, error: _call(drop, operation))
+        from hybridcore.write_queue import WriteQueue
+
+        if isinstance(queue, WriteQueue) and not queue.has_target:
+            queue.bind(target, on_dead=lambda letter: _call(drop, letter))
+        return queue
+
+    def _dropped(self, write: Operation | DeadLetter) -> None:
+        self._engine.dropped(write.key)
 
     def _missed(self, key: K, default: Any) -> Any:
         return _carry_out(self._engine.read(key, default))

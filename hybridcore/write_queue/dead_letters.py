@@ -137,10 +137,10 @@ class DeadLetters:
 
     def came(self, numbers: Sequence[int]) -> None:
         """There are new letters: tell who wants to know, and keep within the bounds."""
-        told = self._queue._on_dead
-        for letter in map(self.get, numbers if told is not None else ()):
-            if letter is not None and told is not None:
-                told(letter)
+        callbacks = self._queue._on_dead
+        for letter in map(self.get, numbers if callbacks else ()):
+            for tell in callbacks if letter is not None else ():
+                self._queue._drain.contained(tell, letter)
         self._retain()
 
     def _retain(self) -> None:

@@ -93,6 +93,11 @@ class Drain:
                 f"target is expected to be an Origin or a function, got {target!r}"
             )
 
+    @property
+    def has_target(self) -> bool:
+        """Whether writes are brought out here."""
+        return self._target is not None
+
     def wake(self, taken: bool = True) -> None:
         """There may be something to do."""
         if self._target is not None and not self._threads and not self._closing:
@@ -392,15 +397,15 @@ class Drain:
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Call what the application gave, where it delays nobody."""
-
-        def contained() -> None:
-            try:
-                function(*args)
-            except Exception as error:
-                self._queue._logs.warning("a callback of the queue failed: %s", raised_by(error))
-
         with suppress(RuntimeError):  # no thread can be started when the interpreter exits
-            in_background(contained)
+            in_background(self.contained, function, *args)
+
+    def contained(self, function: Callable[..., object], *args: Any) -> None:
+        """Call what the application gave; what it raises is logged."""
+        try:
+            function(*args)
+        except Exception as error:
+            self._queue._logs.warning("a callback of the queue failed: %s", raised_by(error))
 
     def close(self, deadline: float | None) -> bool:
         """Bring out what there is until the deadline; returns whether the threads have ended."""

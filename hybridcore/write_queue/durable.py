@@ -178,7 +178,7 @@ class WriteQueue:
         self._compression = compression
         self._decompress = (compression or Decompressor()).decompress
         self._clock = clock
-        self._on_dead = on_dead
+        self._on_dead = () if on_dead is None else (on_dead,)
         self._retention = (seconds(keep_dead), size_in_bytes(max_dead_bytes))
         self._logs = logs or RateLimitedLog(logging.getLogger("hybridcore"))
         self._counts: Counter[str] = Counter()
@@ -217,13 +217,25 @@ class WriteQueue:
         if target is not None:
             self.bind(target)
 
-    def bind(self, target: Origin[Any, Any] | Handler) -> None:
-        """Bring the writes to this target from now on.
+    @property
+    def has_target(self) -> bool:
+        """Whether this object brings writes out."""
+        return self._drain.has_target
+
+    def bind(
+        self,
+        target: Origin[Any, Any] | Handler,
+        *,
+        on_dead: Callable[[DeadLetter], object] | None = None,
+    ) -> None:
+        """Bring the writes to this target from now on; ``on_dead`` is told of dead letters too.
 
         Raises:
             ConfigurationError: there is one already, or it takes no writes.
         """
         self._drain.bind(target)
+        if on_dead is not None:
+            self._on_dead += (on_dead,)
         if self._tally.depth:
             self._drain.wake()
 

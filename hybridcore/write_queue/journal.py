@@ -65,6 +65,8 @@ _PAST = struct.Struct("<QH")
 """The number of a write, how often it was tried; its last error follows. Empty: not yet."""
 _TALLY = struct.Struct(f"<{2 * MOST_LEVELS + 2}q")
 _LEVEL_AT = 32
+_LENGTH_AT = 36
+_LENGTH = struct.Struct("<I")
 _GRAVE = b"\xff"
 _BEYOND = b"\xff" * 8
 _DELETES = 0x80
@@ -506,18 +508,18 @@ class Journal:
         data = txn.get(place, db=self.data)
         if data is None:
             return "lost"
-        write, past = self.unpack(place, data), claim[_CLAIM.size :]
         if verdict.error is None:
-            self._finish(txn, write, tally)
+            self._finish(txn, place, data, tally)
             return "applied"
+        write, past = self.unpack(place, data), claim[_CLAIM.size :]
         pause = verdict.again_in
         if pause is None:
             attempts = _PAST.unpack_from(past)[1]
             self._bury(txn, write, attempts, verdict, tally)
-            self._finish(txn, write, tally)
+            self._finish(txn, place, data, tally)
             return "dead"
         if self._coalesce and self._followers(txn, write):
-            self._finish(txn, write, tally, pause)
+            self._finish(txn, place, data, tally, pause)
             return "superseded"
         number, attempts = _PAST.unpack_from(past)
         said = f"{type(verdict.error).__name__}: {verdict.error}".encode(errors="replace")
@@ -537,13 +539,16 @@ class Journal:
         if data is not None:
             write = self.unpack(place, data)
             self._bury(txn, write, 0, verdict, tally)
-            self._finish(txn, write, tally)
+            self._finish(txn, place, data, tally)
         return True
 
-    def _finish(self, txn: Txn, write: Stored, tally: Tally, pause: float = 0.0) -> None:
+    def _finish(
+        self, txn: Txn, place: bytes, data: bytes, tally: Tally, pause: float = 0.0
+    ) -> None:
         """Remove a write; the next one of its key is ready now, or after a pause."""
-        place = _NUMBER.pack(write.place)
-        digest = self._digest(write.form)
+        end = _HEADER.size + _LENGTH.unpack_from(data, _LENGTH_AT)[0]
+        digest = self._digest(data[_HEADER.size : end])
+        level = data[_LEVEL_AT]
         txn.delete(place, db=self.data)
         with txn.cursor(self.lanes) as cursor:
             if cursor.set_key(digest + place):
@@ -554,8 +559,8 @@ class Journal:
                         self._delay(txn, key[16:], pause, b"")
                     else:
                         self._make_ready(txn, key[16:], b"")
-        tally.items[write.level] -= 1
-        tally.sizes[write.level] -= write.size
+        tally.items[level] -= 1
+        tally.sizes[level] -= len(data)
 
     def _followers(self, txn: Txn, write: Stored) -> bool:
         """Whether a newer write of the key waits."""
