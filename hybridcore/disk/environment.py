@@ -55,7 +55,8 @@ class Layout(NamedTuple):
     """A kind of directory: the word and number of its stamp, its databases, what goes with them.
 
     What a power failure may have spoiled is discarded where it is ``disposable``, and set aside
-    where it is not.
+    where it is not. Under ``"power"`` a commit is sure to survive when it has returned, or, with
+    ``settles_later``, after `Environment.settle`; what one leaves behind is whole in either case.
     """
 
     word: str
@@ -63,6 +64,7 @@ class Layout(NamedTuple):
     databases: tuple[str, ...]
     has_marks: bool
     disposable: bool
+    settles_later: bool = False
 
 
 DISK = Layout("disk", FORMAT, ("data", "meta", "order", "expiry"), True, True)
@@ -220,6 +222,12 @@ class Environment:
         """Wait until all that was written is on the disk itself; of scratch nothing need be."""
         if self._state.durability != "none":
             self.while_nobody_writes(lambda: self._state.settle(self.current()))
+
+    def settle(self) -> None:
+        """Wait until the commits of a layout that ``settles_later`` are sure to survive."""
+        if self._state.durability == "power":
+            with self.gate:
+                self.current().sync(True)
 
     def while_nobody_writes(self, work: Callable[[], T]) -> T:
         """Have the writers of all processes wait for ``work``."""
@@ -379,7 +387,7 @@ class Environment:
                 mode=0o700,  # LMDB takes the x bits away: files are 0600
                 create=False,
                 sync=synced,
-                metasync=synced,
+                metasync=synced and not self.layout.settles_later,
                 readahead=False,
                 max_readers=_MAX_READERS,
                 max_dbs=len(self.layout.databases),

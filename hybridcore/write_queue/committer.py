@@ -202,6 +202,8 @@ class Committer:
 
         try:
             tally, coalesced = self._environment.write(work, growth=GROWTH, buffers=False)
+            if writes:
+                self._environment.settle()
         except BaseException as error:
             if jobs and (writes or len(jobs) > 1):
                 failed = bool(writes) and self._commit(writes, [], durable)

@@ -51,6 +51,7 @@ LAYOUT = Layout(
     ("data", "meta", "lanes", "ready", "delayed", "claims", "dead"),
     has_marks=False,
     disposable=False,
+    settles_later=True,  # an acknowledgement that is lost is a delivery more, a write is not
 )
 MOST_LEVELS = 16
 MOST_ERROR = 400
