@@ -1,14 +1,13 @@
-"""The one thread of a process that writes a queue's journal: all who wait share its commits."""
+"""Commits to a queue's journal: what has gathered of all threads goes into one."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from concurrent.futures import Future
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hybridcore.errors import ClosedError
+from hybridcore.errors import ClosedError, DiskError
 from hybridcore.logs import RateLimitedLog, raised_by
 
 if TYPE_CHECKING:
@@ -28,7 +27,9 @@ PAUSE = 0.2
 class Committer:
     """Gathers writes and jobs, and carries out what has gathered in one transaction at a time.
 
-    The thread starts with the first work and ends when it is closed.
+    Who waits for the outcome leads, if nobody does: it carries out what has gathered of all others
+    too, without changing threads. For what nobody waits for there is a thread, which starts with
+    the first such write and ends when this is closed.
 
     Args:
         environment: of the queue.
@@ -36,7 +37,7 @@ class Committer:
         gather: seconds that writes wait for others when nobody waits for them.
         window: ns within which a write is not ready, so that others take its place.
         coalesce: whether of several writes of a key that gathered the last one counts.
-        committed: told, in the thread, of what there is after each transaction.
+        committed: told, by who leads, of what there is after each transaction.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class Committer:
 
     def start_afresh(self) -> None:
         """After a fork: what has gathered is the parent's to write."""
-        self.changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self.changed = threading.Condition(self._lock)
         self.waiting: dict[Any, Write] = {}
         """Writes that are on their way to the next commit: of keys, or of numbers."""
         self.committing: dict[Any, Write] = {}
@@ -69,67 +71,107 @@ class Committer:
         self.waiting_bytes = 0
         self.coalesced = 0
         self._numbered = 0
-        self._jobs: deque[tuple[Callable[[Any, Any], Any], Future[Any]]] = deque()
-        self._durable: Future[None] | None = None
+        self._jobs: list[Job] = []
+        self._round = Round(self._lock)
+        self._leading = False
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def add(self, write: Write) -> None:
-        """Have a write stored soon; with ``changed`` held."""
+    def add(self, write: Write) -> Round:
+        """Have a write stored soon, in the round returned; with ``changed`` held."""
         if self._closed:
             raise ClosedError("the write queue was closed and takes no writes")
+        waiting = self.waiting
         if self._coalesce:
-            before = self.waiting.get(write.form)
+            before = waiting.get(write.form)
             if before is not None:
                 write.mono, write.wall = before.mono, before.wall
                 write.level = min(write.level, before.level)
                 self.waiting_bytes -= before.size
                 self.coalesced += 1
-            self.waiting[write.form] = write
+            waiting[write.form] = write
         else:
             self._numbered += 1
-            self.waiting[self._numbered] = write
+            waiting[self._numbered] = write
         self.waiting_bytes += write.size
-        if self._thread is None or len(self.waiting) == 1:
+        if not write.waited and len(waiting) == 1:
             self._wake()
+        return self._round
 
-    def durable(self) -> Future[None]:
-        """Done when all that was added until now is stored; with ``changed`` held."""
-        if self._durable is None:
-            self._durable = Future()
-            self._durable.set_running_or_notify_cancel()
-            if not self.waiting and not self.committing and not self._jobs:
-                self._durable.set_result(None)
-                done, self._durable = self._durable, None
-                return done
-            self._wake()
-        return self._durable
+    def storing(self) -> Round:
+        """The round after which all that was added until now is stored; with ``changed`` held."""
+        return self._round
 
-    def submit(self, job: Callable[[Txn, Tally], T]) -> Future[T]:
-        """Have a job carried out in the next transaction."""
-        done: Future[T] = Future()
-        done.set_running_or_notify_cancel()
+    def wait_for(self, wanted: Round, timeout: float | None = None) -> bool:
+        """Wait until a round is over, leading it if nobody does; False if that takes longer.
+
+        Raises:
+            DiskError: it failed; nothing of it was stored.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        while not wanted.over:
+            with self.changed:
+                while self._leading and not wanted.over:
+                    left = None if deadline is None else deadline - monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    wanted.changed.wait(left)
+                if wanted.over:
+                    break
+                self._leading = True
+            self._lead()
+        if wanted.error is not None:
+            raise wanted.error
+        return True
+
+    async def await_for(self, wanted: Round) -> None:
+        """Twin of `wait_for`; the thread leads."""
+        import asyncio
+
+        with self.changed:
+            if not wanted.over:
+                done: Future[None] = Future()
+                wanted.told.append(done)
+                self._wake()
+            else:
+                done = Future()
+                wanted.tell(done)
+        await asyncio.wrap_future(done)
+
+    def carry_out(self, work: Callable[[Txn, Tally], T]) -> T:
+        """Have work done in the next transaction, and return what it returns."""
+        job = Job(work)
         with self.changed:
             if self._closed:
                 raise ClosedError("the write queue was closed")
-            self._jobs.append((job, done))
-            self._wake()
-        return done
+            self._jobs.append(job)
+            wanted = self._round
+        self.wait_for(wanted)
+        if job.error is not None:
+            raise job.error
+        return job.result  # type: ignore[no-any-return]
+
+    def soon(self, work: Callable[[Txn, Tally], object]) -> None:
+        """Have work done in one of the next transactions; nobody waits for it."""
+        with self.changed:
+            if not self._closed:
+                self._jobs.append(Job(work))
+                self._wake()
 
     def close(self, timeout: float | None) -> bool:
         """Store what has gathered; returns whether nothing was left after so many seconds."""
-        deadline = None if timeout is None else monotonic() + timeout
         with self.changed:
             self._closed = True
-            if self.waiting or self._jobs:
-                self._wake()
-            thread = self._thread
+            wanted = self._round
             self.changed.notify_all()
+        try:
+            over = self.wait_for(wanted, timeout)
+        except (DiskError, OSError):
+            return False
+        thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(None if deadline is None else max(0.0, deadline - monotonic()))
-            if thread.is_alive():
-                return False
-        return not self.waiting
+            thread.join(timeout)
+        return over and not self.waiting
 
     def _wake(self) -> None:
         if self._thread is None:
@@ -140,63 +182,64 @@ class Committer:
         self.changed.notify_all()
 
     def _run(self) -> None:
+        """Lead when there is something that nobody waits for."""
         while True:
             with self.changed:
-                if not self._await_work():
-                    self._thread = None
-                    return
-                writes, self.committing, self.waiting = self.waiting, self.waiting, {}
-                self.waiting_bytes = 0
-                durable, self._durable = self._durable, None
-                jobs = list(self._jobs)
-                self._jobs.clear()
-            failed = self._commit(list(writes.values()), jobs, durable)
-            with self.changed:
-                self.committing = {}
-                # Who waited was told; of the others nobody knows, and they may still come through.
-                left = {k: w for k, w in writes.items() if not w.waited} if failed else None
-                if left:
-                    self.waiting = {**left, **self.waiting}
-                    self.waiting_bytes = sum(write.size for write in self.waiting.values())
-                    self.changed.wait_for(lambda: self._closed, PAUSE)
+                while not (self.waiting or self._jobs or self._round.told):
                     if self._closed:
-                        self._thread = None
-                        self.changed.notify_all()
                         return
-                self.changed.notify_all()
-            del writes, jobs, durable
+                    self.changed.wait()
+                if self._gather and not self._jobs and not self._round.told:
+                    self.changed.wait_for(
+                        lambda: self._jobs or self._round.told or self._closed, self._gather
+                    )
+                wanted = self._round
+            try:
+                self.wait_for(wanted)
+            except Exception:  # those who waited were told
+                with self.changed:
+                    if self.changed.wait_for(lambda: self._closed, PAUSE):
+                        return
 
-    def _await_work(self) -> bool:
-        """Wait for work, with the lock held; False when there will be none."""
-        while not self.waiting and not self._jobs:
-            if self._durable is not None:
-                self._durable.set_result(None)
-                self._durable = None
-            if self._closed:
-                return False
-            self.changed.wait()
-        if self._gather and self._durable is None and not self._jobs and not self._closed:
-            self.changed.wait_for(
-                lambda: self._durable is not None or self._jobs or self._closed, self._gather
-            )
-        return True
+    def _lead(self) -> None:
+        """Carry out what has gathered; who calls has the lead, and gives it up."""
+        with self.changed:
+            here, self._round = self._round, Round(self._lock)
+            writes, self.committing, self.waiting = self.waiting, self.waiting, {}
+            self.waiting_bytes = 0
+            jobs, self._jobs = self._jobs, []
+        try:
+            here.error = self._commit(list(writes.values()), jobs) if writes or jobs else None
+        except BaseException as error:
+            here.error = error
+        with self.changed:
+            self.committing = {}
+            if here.error is not None:
+                # Who waited is told; of the others nobody knows, and they may still come through.
+                left = {key: write for key, write in writes.items() if not write.waited}
+                self.waiting = {**left, **self.waiting}
+                self.waiting_bytes = sum(write.size for write in self.waiting.values())
+            here.over = True
+            self._leading = False
+            for done in here.told:
+                here.tell(done)
+            here.changed.notify_all()
+            self._round.changed.notify()  # one of those who wait for the next leads it
+            self.changed.notify_all()
 
-    def _commit(
-        self,
-        writes: list[Write],
-        jobs: list[tuple[Callable[[Any, Any], Any], Future[Any]]],
-        durable: Future[None] | None,
-    ) -> bool:
-        """Carry out everything in one transaction; jobs one by one if one of them fails."""
-        results: list[Any] = []
+    def _commit(self, writes: list[Write], jobs: list[Job]) -> BaseException | None:
+        """Carry out everything in one transaction; jobs one by one if that fails.
+
+        Returns why the writes could not be stored, if they could not.
+        """
 
         def work(txn: Txn) -> tuple[Tally, int]:
             self._journal.bind(self._environment.current())
             self._journal.buried = []
             tally = self._journal.tally(txn)
             coalesced = self._journal.accept(txn, writes, tally, self._window) if writes else 0
-            results.clear()
-            results.extend(job(txn, tally) for job, _ in jobs)
+            for job in jobs:
+                job.result = job.work(txn, tally)
             self._journal.save(txn, tally)
             return tally, coalesced
 
@@ -206,23 +249,48 @@ class Committer:
                 self._environment.settle()
         except BaseException as error:
             if jobs and (writes or len(jobs) > 1):
-                failed = bool(writes) and self._commit(writes, [], durable)
+                failed = self._commit(writes, []) if writes else None
                 for job in jobs:
-                    self._commit([], [job], None)
+                    self._commit([], [job])
                 return failed
-            for _, done in jobs:
-                done.set_exception(error)
-            if durable is not None:
-                durable.set_exception(error)
+            for job in jobs:
+                job.error = error
             if writes:
                 self._logs.warning("the write queue cannot store writes: %s", raised_by(error))
-            return bool(writes)
+            return error if writes else None
         self._committed(tally, writes, coalesced, self._journal.buried)
-        for (_, done), result in zip(jobs, results, strict=True):
-            done.set_result(result)
-        if durable is not None:
-            durable.set_result(None)
-        return False
+        return None
+
+
+class Round:
+    """What gathers for one commit; ``over`` when it was made, ``error`` if it failed."""
+
+    __slots__ = ("changed", "error", "over", "told")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.changed = threading.Condition(lock)
+        self.over = False
+        self.error: BaseException | None = None
+        self.told: list[Future[None]] = []
+
+    def tell(self, done: Future[None]) -> None:
+        """Have who awaits know."""
+        if done.set_running_or_notify_cancel():
+            if self.error is not None:
+                done.set_exception(self.error)
+            else:
+                done.set_result(None)
+
+
+class Job:
+    """Work for a transaction, and what came of it."""
+
+    __slots__ = ("error", "result", "work")
+
+    def __init__(self, work: Callable[[Any, Any], Any]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
 
 
 def room_for_addresses(max_bytes: int) -> int:

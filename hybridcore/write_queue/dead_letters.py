@@ -111,7 +111,7 @@ class DeadLetters:
                 letter.key, again, level or letter.level, deletes=letter.deletes and again is None
             )
             write.mono, write.wall = queue._clock(), time.time_ns()
-            if queue._committer.submit(self._moving(letter.id, write)).result():
+            if queue._committer.carry_out(self._moving(letter.id, write)):
                 done += 1
                 queue._counts["queued"] += 1
             if rate is not None:
@@ -167,7 +167,7 @@ class DeadLetters:
             def job(txn: Txn, tally: Tally, some: list[int] = some) -> int:
                 return sum(journal.remove_dead(txn, number, tally) for number in some)
 
-            removed += self._queue._committer.submit(job).result()
+            removed += self._queue._committer.carry_out(job)
         return removed
 
     def _moving(self, number: int, write: Write) -> Callable[[Txn, Tally], bool]:

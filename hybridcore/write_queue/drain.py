@@ -172,7 +172,7 @@ class Drain:
                 patience = min(patience, max(0.0, (due - now) / 1e9))
             return outcomes, claimed, patience
 
-        outcomes, claimed, patience = queue._committer.submit(job).result()
+        outcomes, claimed, patience = queue._committer.carry_out(job)
         with self._changed:
             queue._counts.update(outcomes)
             self._under_way -= {verdict.place for verdict in verdicts}
@@ -327,7 +327,7 @@ class Drain:
                     return
             if self._under_way:
                 with suppress(DiskError, ClosedError):
-                    self._queue._committer.submit(self._extend).result()
+                    self._queue._committer.carry_out(self._extend)
 
     def _extend(self, txn: Txn, tally: Tally) -> None:
         queue = self._queue
@@ -392,8 +392,7 @@ class Drain:
                 else:
                     level -= 1
 
-        with suppress(ClosedError):
-            queue._committer.submit(job)
+        queue._committer.soon(job)
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Call what the application gave, where it delays nobody."""

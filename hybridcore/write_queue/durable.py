@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -30,7 +29,6 @@ from hybridcore.write_queue.redelivery import Redelivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
     from os import PathLike
 
     from typing_extensions import Self
@@ -178,7 +176,9 @@ class WriteQueue:
         self._compression = compression
         self._decompress = (compression or Decompressor()).decompress
         self._clock = clock
-        self._on_dead = () if on_dead is None else (on_dead,)
+        self._on_dead: tuple[Callable[[DeadLetter], object], ...] = (
+            () if on_dead is None else (on_dead,)
+        )
         self._retention = (seconds(keep_dead), size_in_bytes(max_dead_bytes))
         self._logs = logs or RateLimitedLog(logging.getLogger("hybridcore"))
         self._counts: Counter[str] = Counter()
@@ -316,9 +316,11 @@ class WriteQueue:
         Raises:
             DiskError: the disk failed. What `put_nowait` took is tried again.
         """
-        with self._committer.changed:
-            durable = self._committer.durable()
-        return _wait(durable, None if timeout is None else seconds(timeout))
+        committer = self._committer
+        with committer.changed:
+            stored = committer.storing()
+        with making_room():
+            return committer.wait_for(stored, None if timeout is None else seconds(timeout))
 
     def flush(self, timeout: Duration | None = None) -> bool:
         """Wait until the target has the writes taken so far, or they died; False if too late."""
@@ -460,24 +462,18 @@ class WriteQueue:
         block = self._block if timeout is None else seconds(timeout)
         committer = self._committer
         write.mono, write.wall = self._clock(), time.time_ns()
+        stored = None
         with committer.changed:
-            if not self._has_room(write) and not self._make_room(write, block):
-                if self._on_full == "write_through" and not self._closed:
-                    durable = None
-                else:
-                    raise self._full()
-            else:
+            if self._has_room(write) or self._make_room(write, block):
                 self._counts["queued"] += 1
                 write.waited = wait
-                committer.add(write)
-                durable = committer.durable() if wait else None
-                if durable is None:
-                    return
-        if durable is None:
+                stored = committer.add(write)
+            elif self._on_full != "write_through" or self._closed:
+                raise self._full()
+        if stored is None:
             self._drain.write_through(key, value, deletes=write.deletes)
-            return
-        with making_room():
-            durable.result()
+        elif wait:
+            committer.wait_for(stored)
 
     async def _atake(self, write: Write, key: Any, value: Any) -> None:
         if not self._has_room(write):
@@ -487,11 +483,9 @@ class WriteQueue:
         with self._committer.changed:
             self._counts["queued"] += 1
             write.waited = self._wait
-            self._committer.add(write)
-            if not self._wait:
-                return
-            durable = self._committer.durable()
-        await asyncio.wrap_future(durable)
+            stored = self._committer.add(write)
+        if self._wait:
+            await self._committer.await_for(stored)
 
     def _has_room(self, write: Write) -> bool:
         committer, tally = self._committer, self._tally
@@ -576,17 +570,6 @@ class WriteQueue:
             self._journal.bind(self._environment.current())
             oldest = self._journal.oldest(txn)
         return (oldest is None or oldest >= limit) and self._drain.is_past(limit)
-
-
-def _wait(durable: Future[None], timeout: float | None) -> bool:
-    from concurrent.futures import TimeoutError as LateError
-
-    try:
-        with making_room():
-            durable.result(timeout)
-    except LateError:
-        return False
-    return True
 
 
 def _checked_levels(levels: Sequence[str]) -> tuple[str, ...]:
