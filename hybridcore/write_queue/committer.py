@@ -64,6 +64,8 @@ class Committer:
         """After a fork: what has gathered is the parent's to write."""
         self._lock = threading.Lock()
         self.changed = threading.Condition(self._lock)
+        """Told of each commit."""
+        self._wanted = threading.Condition(self._lock)
         self.waiting: dict[Any, Write] = {}
         """Writes that are on their way to the next commit: of keys, or of numbers."""
         self.committing: dict[Any, Write] = {}
@@ -164,6 +166,7 @@ class Committer:
             self._closed = True
             wanted = self._round
             self.changed.notify_all()
+            self._wanted.notify()
         try:
             over = self.wait_for(wanted, timeout)
         except (DiskError, OSError):
@@ -179,7 +182,7 @@ class Committer:
                 target=self._run, name="hybridcore-queue-commit", daemon=True
             )
             self._thread.start()
-        self.changed.notify_all()
+        self._wanted.notify()
 
     def _run(self) -> None:
         """Lead when there is something that nobody waits for."""
@@ -188,9 +191,9 @@ class Committer:
                 while not (self.waiting or self._jobs or self._round.told):
                     if self._closed:
                         return
-                    self.changed.wait()
+                    self._wanted.wait()
                 if self._gather and not self._jobs and not self._round.told:
-                    self.changed.wait_for(
+                    self._wanted.wait_for(
                         lambda: self._jobs or self._round.told or self._closed, self._gather
                     )
                 wanted = self._round
@@ -198,7 +201,7 @@ class Committer:
                 self.wait_for(wanted)
             except Exception:  # those who waited were told
                 with self.changed:
-                    if self.changed.wait_for(lambda: self._closed, PAUSE):
+                    if self._wanted.wait_for(lambda: self._closed, PAUSE):
                         return
 
     def _lead(self) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from hybridcore.origins import Origin
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """A write that is being brought to its target.
 
     - ``idempotency_key``: the same at every try of this write, and of no other
@@ -21,10 +21,12 @@ class Delivery:
       has the larger number
     - ``attempt``: 1 at the first try
     - ``taken_at``: seconds since the epoch
+
+    Its repr tells nothing of the value.
     """
 
     key: Any
-    value: Any = field(repr=False)
+    value: Any
     deletes: bool
     level: str
     idempotency_key: str
@@ -32,7 +34,11 @@ class Delivery:
     attempt: int
     taken_at: float
     last_error: str = ""
-    place: int = field(default=0, repr=False)
+    place: int = 0
+
+    def __repr__(self) -> str:
+        what = "delete" if self.deletes else "value"
+        return f"Delivery({what} of {self.key!r}, number={self.number}, attempt={self.attempt})"
 
 
 Handler = Callable[[Sequence[Delivery]], Mapping[Any, Exception] | None]
