@@ -22,7 +22,6 @@ from hybridcore.logs import raised_by
 from hybridcore.origins import Origin
 from hybridcore.origins.threads import in_background
 from hybridcore.write_queue.delivery import Delivery, OriginTarget
-from hybridcore.write_queue.exits import close_at_exit
 from hybridcore.write_queue.journal import Verdict
 
 if TYPE_CHECKING:
@@ -261,7 +260,6 @@ class Drain:
             )
             for thread in self._threads:
                 thread.start()
-        close_at_exit(self._queue)
 
     def _work(self) -> None:
         verdicts: list[Verdict] = []
@@ -412,6 +410,8 @@ class Drain:
             self._closing, self._deadline = True, deadline
             self._hurry += 1
             self._changed.notify_all()
+        if self._target is not None and not self._threads and not self._is_empty():
+            self._work()  # when the interpreter exits no thread can be started
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(None if deadline is None else max(0.05, deadline - monotonic()))

@@ -23,6 +23,7 @@ from hybridcore.write_queue.base import Operation
 from hybridcore.write_queue.committer import Committer, room_for_addresses
 from hybridcore.write_queue.dead_letters import DeadLetters
 from hybridcore.write_queue.drain import Drain
+from hybridcore.write_queue.exits import close_at_exit
 from hybridcore.write_queue.journal import LAYOUT, MOST_LEVELS, Journal, Tally, Verdict, Write
 from hybridcore.write_queue.owners import Owner
 from hybridcore.write_queue.redelivery import Redelivery
@@ -214,6 +215,7 @@ class WriteQueue:
             release(self._environment)
             raise
         start_afresh_after_forks(self)
+        close_at_exit(self)
         if target is not None:
             self.bind(target)
 
