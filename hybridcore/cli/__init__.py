@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-COMMANDS = ("replay",)
+COMMANDS = ("replay", "queue", "dlq")
 
 
 class UsageError(Exception):
