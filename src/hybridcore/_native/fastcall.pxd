@@ -6,6 +6,8 @@ much for a lookup.
 
 from cpython.object cimport PyObject, PyTypeObject
 
+from hybridcore._native.objects cimport likely
+
 
 cdef extern from "Python.h":
     ctypedef struct PyMethodDef:
@@ -22,6 +24,7 @@ cdef extern from "Python.h":
     object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
     int PyDict_SetItemString(PyObject* dictionary, const char* key, object value) except -1
     void PyType_Modified(PyTypeObject* type)
+    PyObject* PyErr_Format(object kind, const char* message, ...) except NULL
 
 
 cdef inline int add_method(type owner, PyMethodDef* method) except -1:
@@ -50,12 +53,20 @@ cdef inline PyObject* default_argument(
     PyObject* const* args, Py_ssize_t count, PyObject* names
 ) except NULL:
     """The borrowed default of ``get(key, default=None)``; raises TypeError for other calls."""
-    if names == NULL:
-        if count == 1:
-            return <PyObject*> None
-        if count == 2:
-            return args[1]
-    elif count == 1 and len(<tuple> names) == 1 and (<tuple> names)[0] == "default":
+    if likely(names == NULL and count == 1):
+        return <PyObject*> None
+    return given_default(args, count, names)
+
+
+cdef inline PyObject* given_default(
+    PyObject* const* args, Py_ssize_t count, PyObject* names
+) except NULL:
+    """`default_argument` of a call with more than a key."""
+    cdef Py_ssize_t named = len(<tuple> names) if names != NULL else 0
+    if named == 0 and count == 2:
         return args[1]
-    given = count + (len(<tuple> names) if names != NULL else 0)
-    raise TypeError(f"get(key, default=None) cannot take these {given} arguments")
+    if named == 1 and count == 1 and (<tuple> names)[0] == "default":
+        return args[1]
+    return PyErr_Format(
+        TypeError, "get(key, default=None) cannot take these %zd arguments", count + named
+    )

@@ -104,7 +104,7 @@ cdef struct Knowledge:
 
 cdef struct Learned:
     Knowledge* knowledge    # NULL until there is something to learn
-    uint32_t now            # requests so far
+    uint64_t requests       # so far; the lower half of the number is the clock
     uint32_t newcomers      # that came in a row
     float scale             # 64 / capacity in entries
     float rate              # of forgetting, per lesson
@@ -114,9 +114,13 @@ cdef struct Learned:
     uint32_t hand
 
 
+cdef inline uint32_t now_of(Learned* learned) noexcept nogil:
+    return <uint32_t> learned.requests
+
+
 cdef inline int age_of(Learned* learned, uint32_t last) noexcept nogil:
     """The class of the time since then."""
-    cdef float age = <float> (learned.now - last) * learned.scale
+    cdef float age = <float> (now_of(learned) - last) * learned.scale
     cdef int found
     if age < 1.0:
         return 0
@@ -155,12 +159,12 @@ cdef inline void learned_touch(Learned* learned, Entry* entry) noexcept nogil:
     cdef Habit* habit = &entry.policy.habit
     cdef uint8_t frequency = habit.frequency
     cdef int age
-    learned.now += 1
+    learned.requests += 1
     age = age_of(learned, habit.last)
     if learned.knowledge != NULL:
         learned.knowledge.hits[habit.kind][age] += 1
     frequency += frequency < 255
-    habit.last = learned.now
+    habit.last = now_of(learned)
     habit.frequency = frequency
     habit.kind = kind_of(frequency, age)
     learned.newcomers = 0
@@ -174,8 +178,8 @@ cdef inline void learned_add(Learned* learned, Entry* entry) noexcept nogil:
     cdef uint64_t scattered
     cdef int age
     cdef int way = NO_WAY
-    learned.now += 1
-    habit.last = learned.now
+    learned.requests += 1
+    habit.last = now_of(learned)
     if knowledge != NULL:
         scattered = scatter(entry.hash)
         ghosts = ghosts_of(&knowledge.graveyard, scattered)
@@ -215,7 +219,7 @@ cdef inline void learned_evicted(
     ghosts = ghosts_of(&knowledge.graveyard, scattered)
     way = way_of(ghosts, 0)
     if way == NO_WAY:
-        way = oldest_way(ghosts, learned.now)
+        way = oldest_way(ghosts, now_of(learned))
         knowledge.deaths[ghosts.kind[way]][age_of(learned, ghosts.last[way])] += 1
     set_tag(ghosts, way, tag_of(scattered))
     ghosts.last[way] = habit.last
@@ -346,7 +350,7 @@ cdef inline uint32_t least_recently_used(
     cdef uint32_t most = 0
     cdef uint32_t i, age
     for i in range(min(count, <uint32_t> FEW_ENTRIES)):
-        age = learned.now - entries[i].policy.habit.last
+        age = now_of(learned) - entries[i].policy.habit.last
         if i != spared and (oldest == NIL or age > most):
             oldest = i
             most = age

@@ -33,7 +33,7 @@ from hybridcore._native.ghosts cimport (
 )
 from hybridcore._native.learned cimport (
     AGES, FREQUENCIES, GAPS, KINDS, LANES, NEVER, Knowledge, Learned, Lesson, adjust_capacity,
-    age_of, set_capacity,
+    age_of, now_of, set_capacity,
 )
 
 cdef enum:
@@ -107,7 +107,7 @@ cdef inline bint lessons_start(Learned* learned, uint64_t capacity) noexcept nog
     learned.knowledge = knowledge
     set_capacity(learned, capacity)
     knowledge.lesson.interval = FIRST_LESSON
-    knowledge.lesson.due = learned.now + FIRST_LESSON
+    knowledge.lesson.due = now_of(learned) + FIRST_LESSON
     knowledge.lesson.suspension = FIRST_SUSPENSION
     for family in range(FREQUENCIES):
         learn_expectation(knowledge, family)
@@ -124,15 +124,21 @@ cdef inline void lessons_end(Learned* learned) noexcept nogil:
         learned.knowledge = NULL
 
 
+cdef inline bint lessons_going_on(Learned* learned) noexcept nogil:
+    """Whether a lesson is going on or due."""
+    cdef Lesson* lesson = &learned.knowledge.lesson
+    return lesson.part != REST or (
+        <int32_t> (now_of(learned) - lesson.due) >= 0 and not learned.frozen
+    )
+
+
 cdef inline void lessons_turn(Learned* learned, Entry* entries, uint32_t count) noexcept nogil:
-    """Do one piece of a lesson, if one is due."""
+    """Do one piece of the lesson that is going on or due."""
     cdef Knowledge* knowledge = learned.knowledge
     cdef Lesson* lesson = &knowledge.lesson
     if count == 0:
         return
     if lesson.part == REST:
-        if learned.frozen or <int32_t> (learned.now - lesson.due) < 0:
-            return
         if is_dull(learned):
             return
         memset(knowledge.at_risk, 0, sizeof(knowledge.at_risk))
@@ -171,7 +177,7 @@ cdef inline void lessons_turn(Learned* learned, Entry* entries, uint32_t count) 
             lesson.lessons += 1
             lesson.by_recency = lesson.suspended > 0 and not lesson.on_target
             lesson.interval = min(lesson.interval + lesson.interval // 2, period_of(knowledge))
-            lesson.due = learned.now + lesson.interval
+            lesson.due = now_of(learned) + lesson.interval
             if knowledge.full:
                 adjust_capacity(learned, count, 0.3)
 
@@ -180,13 +186,13 @@ cdef inline bint is_dull(Learned* learned) noexcept nogil:
     """Nearly all requests since the last lesson were for keys never seen: put the next one off."""
     cdef Lesson* lesson = &learned.knowledge.lesson
     cdef uint32_t strangers = learned.knowledge.strangers_ever - lesson.strangers_before
-    lesson.dull = learned.now - lesson.requests_before - strangers < NEWS
+    lesson.dull = now_of(learned) - lesson.requests_before - strangers < NEWS
     if lesson.dull and lesson.put_off < MOST_PUT_OFF:
         lesson.put_off += 1
-        lesson.due = learned.now + lesson.interval
+        lesson.due = now_of(learned) + lesson.interval
         return True
     lesson.put_off = 0
-    lesson.requests_before = learned.now
+    lesson.requests_before = now_of(learned)
     lesson.strangers_before = learned.knowledge.strangers_ever
     return False
 

@@ -21,6 +21,7 @@ cdef class MemoryStore:
     cdef uint64_t size              # currsize; unsigned: limit plus one entry always fits
     cdef int64_t ttl                # ns given to entries that bring none, 0: none
     cdef bint estimates             # sizes by footprint
+    cdef bint is_plain              # every entry counts 1, without a ttl, and there is no listener
     cdef object weights, adaptive   # as it was made with
     cdef double size_exponent, cost_exponent, importance_exponent
     cdef bint per_byte              # an entry is judged by what it is worth for its size

@@ -22,7 +22,7 @@ from hybridcore._native.fastcall cimport (
 from hybridcore._native.footprint cimport footprint
 from hybridcore._native.ghosts cimport WAYS
 from hybridcore._native.invariants cimport check_table
-from hybridcore._native.learned cimport Lesson
+from hybridcore._native.learned cimport Lesson, now_of
 from hybridcore._native.policy cimport (
     LEARNED, Policy, policy_bytes, policy_clear, policy_coldest, policy_evicted, policy_free,
     policy_frequency, policy_grade, policy_hotter, policy_init, policy_learn, policy_refuses,
@@ -34,7 +34,7 @@ from hybridcore._native.removals cimport (
 )
 from hybridcore._native.sections cimport Section, enter, hold, leave, take
 from hybridcore._native.table cimport (
-    table_add, table_free, table_init, table_need_extras, table_need_wheel, table_remove,
+    gap_for, table_add, table_free, table_init, table_need_extras, table_need_wheel, table_probe_for, table_remove,
     table_replace, table_reserve,
 )
 from hybridcore._native.wheel cimport (
@@ -150,6 +150,7 @@ cdef class MemoryStore:
             self.timer = timer
             self.listener = listener
             self.estimates = estimates
+            self.is_plain = counted and ttl_ns == 0 and listener is None
             if self.table.count and not take_all(self, &old):   # a second call starts anew
                 raise MemoryError()
             policy_free(&self.table.policy)
@@ -254,7 +255,9 @@ cdef class MemoryStore:
     # -- writing ----------------------------------------------------------------------------
 
     def __setitem__(self, key, value):
-        store_put(self, key, value, -1, self.ttl, 0, 1.0, 1.0, NULL)
+        cdef uint32_t hash = mix(object_hash(<PyObject*> key))
+        if not set_plain(self, <PyObject*> key, hash, <PyObject*> value):
+            write(self, key, hash, value, -1, self.ttl, 0, 1.0, 1.0, NULL, NULL)
 
     def put(self, key, value, *, ttl=None, size=None, double cost=1.0, double importance=1.0):
         """Store a value.
@@ -516,12 +519,12 @@ cdef class MemoryStore:
         if policy.rule != LEARNED:
             return None
         if policy.learned.knowledge == NULL:
-            return 0, 0, policy.learned.frozen, False, False, policy.learned.now, None, 0.0, 0.0, 0
+            return 0, 0, policy.learned.frozen, False, False, policy.learned.requests, None, 0.0, 0.0, 0
         lesson = &policy.learned.knowledge.lesson
         return (
             lesson.lessons, lesson.vetoes, policy.learned.frozen, lesson.suspended > 0,
-            lesson.on_target, policy.learned.now,
-            max(<int32_t> (lesson.due - policy.learned.now), 0), lesson.kept, lesson.recent,
+            lesson.on_target, policy.learned.requests,
+            max(<int32_t> (lesson.due - now_of(&policy.learned)), 0), lesson.kept, lesson.recent,
             (<uint64_t> policy.learned.knowledge.graveyard.mask + 1) * WAYS,
         )
 
@@ -765,7 +768,7 @@ cdef Rank* rank(MemoryStore store, int by) except NULL:
                 ranks[i].key = policy_worth(&table.policy, table.entries, table.extras, i)
             else:
                 ranks[i].key = -<double> (
-                    table.policy.learned.now - table.entries[i].policy.habit.last
+                    now_of(&table.policy.learned) - table.entries[i].policy.habit.last
                 )
         qsort(ranks, table.count, sizeof(Rank), compare_ranks)
         return ranks
@@ -1012,21 +1015,16 @@ cdef inline bint makes_way(MemoryStore store) noexcept:
     )
 
 
-cdef uint32_t swap(
-    MemoryStore store, object key, object value, uint32_t hash, Removals* removals
+cdef inline uint32_t swap(
+    MemoryStore store, PyObject* key, PyObject* value, uint32_t hash, uint32_t gap, Entry* gone
 ) noexcept:
-    """Evict an entry and put a new one in its place, which is returned."""
+    """Evict an entry, ``gone``, and put a new one in its place, which is returned."""
     cdef uint32_t i = victim(store, NIL)
-    cdef Entry gone = store.table.entries[i]
-    cdef Removal* removal = removals_next(removals)
-    removal.key = gone.key
-    removal.value = gone.value
-    removal.note = NULL
-    removal.cause = SIZE
-    Py_INCREF(key)
-    Py_INCREF(value)
-    table_replace(&store.table, i, <PyObject*> key, <PyObject*> value, hash)
-    policy_evicted(&store.table.policy, store.table.entries, store.table.count + 1, &gone)
+    gone[0] = store.table.entries[i]
+    hold(key)
+    hold(value)
+    table_replace(&store.table, i, key, value, hash, gap)
+    policy_evicted(&store.table.policy, store.table.entries, store.table.count + 1, gone)
     store.removed_size[SIZE] += 1
     store.removals[SIZE] += 1
     store.insertions += 1
@@ -1154,6 +1152,46 @@ cdef int write(
     return 0
 
 
+cdef bint set_plain(
+    MemoryStore store, PyObject* key, uint32_t hash, PyObject* value
+) noexcept:
+    """`write` where an entry is its key and value, and nobody is told of its end; else False."""
+    cdef Section section
+    cdef Entry gone
+    cdef Entry* entry
+    cdef uint32_t gap
+    cdef int64_t i
+    enter(&section, <PyObject*> store)
+    if unlikely(
+        not store.is_plain or store.table.extras != NULL or store.above_low_water
+        or store.size > <uint64_t> store.limit
+    ):
+        leave(&section)
+        return False
+    i = table_probe_for(&store.table, key, hash, &gap)
+    if i >= 0:
+        entry = &store.table.entries[i]
+        gone.key = NULL
+        gone.value = entry.value
+        hold(value)
+        entry.value = value
+        policy_touch(&store.table.policy, store.table.entries, <uint32_t> i)
+        store.updates += 1
+        store.removals[REPLACED] += 1
+    elif i == UNDECIDED or not makes_way(store):
+        leave(&section)
+        return False
+    else:
+        i = swap(store, key, value, hash, gap, &gone)
+        policy_settle(
+            &store.table.policy, store.table.entries, NULL, store.table.count, <uint32_t> i
+        )
+    leave(&section)
+    Py_XDECREF(gone.key)
+    Py_XDECREF(gone.value)
+    return True
+
+
 cdef int write_in(
     MemoryStore store, object key, uint32_t hash, object value, int64_t size, int64_t ttl,
     int64_t stale, double cost, double importance, PyObject* note, PyObject** there,
@@ -1161,6 +1199,7 @@ cdef int write_in(
 ) except -1:
     """The part of `write` that is within the section."""
     cdef Removal* replaced
+    cdef Entry gone
     cdef int64_t now = 0
     cdef int64_t i
     cdef bint is_new
@@ -1187,7 +1226,14 @@ cdef int write_in(
         table_need_wheel(&store.table, now)
     is_new = i < 0
     if is_new and makes_way(store):
-        i = swap(store, key, value, hash, removals)
+        i = swap(
+            store, <PyObject*> key, <PyObject*> value, hash, gap_for(&store.table, hash), &gone
+        )
+        replaced = removals_next(removals)
+        replaced.key = gone.key
+        replaced.value = gone.value
+        replaced.note = NULL
+        replaced.cause = SIZE
     elif is_new:
         table_reserve(&store.table)
         Py_INCREF(key)

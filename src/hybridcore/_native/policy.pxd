@@ -16,9 +16,11 @@ from hybridcore._native.graded cimport (
 )
 from hybridcore._native.learned cimport (
     A_TURNOVER, Learned, kind_of, learned_add, learned_evicted, learned_judge, learned_refuses,
-    learned_touch, learned_victim, least_recently_used, worth_of,
+    learned_touch, learned_victim, least_recently_used, now_of, worth_of,
 )
-from hybridcore._native.lessons cimport lessons_end, lessons_start, lessons_turn
+from hybridcore._native.lessons cimport (
+    lessons_end, lessons_going_on, lessons_start, lessons_turn,
+)
 from hybridcore._native.recency cimport (
     Recency, recency_add, recency_clear, recency_moved, recency_remove, recency_touch,
 )
@@ -203,7 +205,8 @@ cdef inline void policy_settle(
     if policy.rule == LEARNED and policy.learned.knowledge != NULL:
         if i != NIL:
             learned_judge(&policy.learned, entries, extras, i)
-        lessons_turn(&policy.learned, entries, count)
+        if lessons_going_on(&policy.learned):
+            lessons_turn(&policy.learned, entries, count)
 
 
 # -- the order of eviction, where there is one ----------------------------------------------
@@ -229,7 +232,7 @@ cdef inline float policy_worth(
     """What the learned policy thinks of the entry; by the last use while it knows nothing."""
     if policy.learned.knowledge != NULL:
         return worth_of(&policy.learned, entries, extras, i)
-    return 1 / (1 + <float> (policy.learned.now - entries[i].policy.habit.last))
+    return 1 / (1 + <float> (now_of(&policy.learned) - entries[i].policy.habit.last))
 
 
 cdef inline uint32_t policy_frequency(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:

@@ -76,12 +76,21 @@ cdef inline int64_t table_find(Table* table, PyObject* key, uint32_t hash) excep
 
 cdef inline int64_t table_probe(Table* table, PyObject* key, uint32_t hash) noexcept:
     """`table_find` as far as it needs no Python code, else UNDECIDED."""
+    cdef uint32_t gap
+    return table_probe_for(table, key, hash, &gap)
+
+
+cdef inline int64_t table_probe_for(
+    Table* table, PyObject* key, uint32_t hash, uint32_t* gap
+) noexcept:
+    """`table_probe`, which tells the slot for a key that is not there."""
     cdef uint32_t position = hash >> table.shift
     cdef Slot slot
     cdef int same
     while True:
         slot = table.slots[position]
         if slot.entry == 0:
+            gap[0] = position
             return -1
         if slot.hash == hash:
             same = object_equal(table.entries[slot.entry - 1].key, key)
@@ -128,10 +137,16 @@ cdef inline int64_t table_find_asking(Table* table, PyObject* key, uint32_t hash
     )
 
 
-cdef inline void link_slot(Table* table, uint32_t hash, uint32_t i) noexcept nogil:
+cdef inline uint32_t gap_for(Table* table, uint32_t hash) noexcept nogil:
+    """The slot for a key that is not there."""
     cdef uint32_t position = hash >> table.shift
     while table.slots[position].entry:
         position = (position + 1) & table.mask
+    return position
+
+
+cdef inline void link_slot(Table* table, uint32_t hash, uint32_t i) noexcept nogil:
+    cdef uint32_t position = gap_for(table, hash)
     table.slots[position].hash = hash
     table.slots[position].entry = i + 1
 
@@ -282,15 +297,17 @@ cdef inline void table_remove(Table* table, uint32_t i) noexcept nogil:
 
 
 cdef inline void table_replace(
-    Table* table, uint32_t i, PyObject* key, PyObject* value, uint32_t hash
+    Table* table, uint32_t i, PyObject* key, PyObject* value, uint32_t hash, uint32_t gap
 ) noexcept nogil:
     """`table_remove` and `table_add` in one, while there are neither extras nor a wheel."""
     cdef Entry* entry = &table.entries[i]
+    cdef uint32_t former = slot_of(table, i)
     policy_remove(&table.policy, table.entries, i)
-    empty_slot(table, slot_of(table, i))
+    table.slots[gap].hash = hash
+    table.slots[gap].entry = i + 1
+    empty_slot(table, former)
     entry.key = key
     entry.value = value
     entry.hash = hash
-    link_slot(table, hash, i)
     policy_add(&table.policy, table.entries, i)
     table.version += 1
