@@ -8,3 +8,4 @@ cdef extern from "bits.h" nogil:
     uint32_t lowest_bit "hc_lowest_bit"(uint64_t word) noexcept
     uint32_t highest_bit "hc_highest_bit"(uint32_t word) noexcept
     int half_octave "hc_half_octave"(float number) noexcept
+    uint32_t four_slots "hc_four_slots"(const void* slots, uint32_t hash)

@@ -21,6 +21,7 @@ from hybridcore._native.learned cimport (
 from hybridcore._native.lessons cimport (
     lessons_end, lessons_going_on, lessons_start, lessons_turn,
 )
+from hybridcore._native.objects cimport likely
 from hybridcore._native.recency cimport (
     Recency, recency_add, recency_clear, recency_moved, recency_remove, recency_touch,
 )
@@ -124,7 +125,7 @@ cdef inline void policy_add(Policy* policy, Entry* entries, uint32_t i) noexcept
 
 cdef inline void policy_touch(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
     """The entry was used."""
-    if policy.rule == LEARNED:
+    if likely(policy.rule == LEARNED):
         learned_touch(&policy.learned, &entries[i])
     elif policy.rule == RECENCY:
         recency_touch(&policy.recency, entries, i)

@@ -12,6 +12,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from hybridcore._native.bits cimport four_slots, lowest_bit
 from hybridcore._native.entry cimport NIL, Entry, Extra
 from hybridcore._native.objects cimport ASK_PYTHON, EQUAL, likely, object_equal, unlikely
 from hybridcore._native.policy cimport (
@@ -84,6 +85,29 @@ cdef inline int64_t table_probe_for(
     Table* table, PyObject* key, uint32_t hash, uint32_t* gap
 ) noexcept:
     """`table_probe`, which tells the slot for a key that is not there."""
+    cdef uint32_t position = hash >> table.shift
+    cdef Slot slot = table.slots[position]
+    cdef uint32_t four
+    cdef int same
+    if slot.hash == hash and slot.entry:
+        same = object_equal(table.entries[slot.entry - 1].key, key)
+        if likely(same == EQUAL):
+            return <int64_t> slot.entry - 1
+        if same == ASK_PYTHON:
+            return UNDECIDED
+    elif likely(position + 3 <= table.mask):
+        # How far it is to an empty slot is not to be predicted, so this asks four at once.
+        four = four_slots(&table.slots[position], hash)
+        if four & ~(four >> 1) & 0x55 == 0 and likely(four & 0xAA):
+            gap[0] = position + (lowest_bit(four & 0xAA) >> 1)
+            return -1
+    return table_probe_along(table, key, hash, gap)
+
+
+cdef inline int64_t table_probe_along(
+    Table* table, PyObject* key, uint32_t hash, uint32_t* gap
+) noexcept:
+    """`table_probe_for`, a slot at a time."""
     cdef uint32_t position = hash >> table.shift
     cdef Slot slot
     cdef int same
