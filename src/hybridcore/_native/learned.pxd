@@ -158,13 +158,15 @@ cdef inline void learned_touch(Learned* learned, Entry* entry) noexcept nogil:
     """The entry was used."""
     cdef Habit* habit = &entry.policy.habit
     cdef uint8_t frequency = habit.frequency
+    cdef uint32_t now
     cdef int age
     learned.requests += 1
+    now = now_of(learned)
     age = age_of(learned, habit.last)
     if learned.knowledge != NULL:
         learned.knowledge.hits[habit.kind][age] += 1
     frequency += frequency < 255
-    habit.last = now_of(learned)
+    habit.last = now
     habit.frequency = frequency
     habit.kind = kind_of(frequency, age)
     learned.newcomers = 0

@@ -95,9 +95,9 @@ cdef inline int answer(MemoryStore store, int64_t i, int64_t now, PyObject** val
             if deadline and (now if store.timer is not None else coarse_ns()) >= deadline:
                 store.misses += 1
                 return 0
+        value[0] = store.table.entries[i].value
         policy_touch(&store.table.policy, store.table.entries, <uint32_t> i)
         store.hits += 1
-        value[0] = store.table.entries[i].value
         return 1
     store.misses += 1
     return 0
