@@ -20,8 +20,15 @@
 #if PY_VERSION_HEX >= 0x030C0000
 #define hc_long_is_compact(o) PyUnstable_Long_IsCompact((PyLongObject *)(o))
 #define hc_long_value(o) PyUnstable_Long_CompactValue((PyLongObject *)(o))
+/* Whether an int equals a compact one. */
+#define hc_long_is(o, compact) \
+    (hc_long_is_compact(o) && hc_long_value(o) == hc_long_value(compact))
 #else
 #define hc_long_is_compact(o) ((size_t)(Py_SIZE(o) + 1) <= 2)
+#define hc_long_is(o, compact) \
+    (Py_SIZE(o) == Py_SIZE(compact) \
+     && (((PyLongObject *)(o))->ob_digit[0] == ((PyLongObject *)(compact))->ob_digit[0] \
+         || Py_SIZE(o) == 0))
 #define hc_long_value(o) \
     (Py_SIZE(o) == 0 ? 0 : (Py_ssize_t)Py_SIZE(o) * (Py_ssize_t)((PyLongObject *)(o))->ob_digit[0])
 #endif
@@ -114,8 +121,8 @@ static inline int hc_equal_scalars(PyObject *a, PyObject *b)
         return hc_same_bytes((const char *)PyUnicode_DATA(a), (const char *)PyUnicode_DATA(b),
                              (size_t)n * PyUnicode_KIND(a));
     }
-    if (PyLong_CheckExact(a) && hc_long_is_compact(a) && hc_long_is_compact(b))
-        return hc_long_value(a) == hc_long_value(b);
+    if (PyLong_CheckExact(a) && hc_long_is_compact(a))
+        return hc_long_is(b, a);
     if (PyFloat_CheckExact(a))
         return PyFloat_AS_DOUBLE(a) == PyFloat_AS_DOUBLE(b);
     if (PyBytes_CheckExact(a))
