@@ -1,15 +1,29 @@
 import lmdb
+from typing_extensions import Self, disjoint_base
 
-from hybridcore._native.marks import Marks
+from hybridcore._native.record import Packed
+from hybridcore.disk.environment import Environment
+from hybridcore.disk.marks import MappedMarks
 
-def enter(
-    txn: lmdb.Transaction[memoryview],
-    marks: Marks,
-    databases: tuple[lmdb._Database, lmdb._Database, lmdb._Database],
-    key: bytes,
-    record: bytearray,
-    cost: float,
-    importance: float,
-    expires_at: int,
-    version: int,
-) -> int: ...
+@disjoint_base
+class Books:
+    txn: lmdb.Transaction[memoryview]
+    main: lmdb._Database
+    data: lmdb._Database
+    order: lmdb._Database
+    expiry: lmdb._Database
+    marks: MappedMarks
+    tally: bytes
+    version: int
+    live_bytes: int
+    entries: int
+    most_used: int
+    def __init__(
+        self,
+        environment: Environment,
+        txn: lmdb.Transaction[memoryview],
+        known: Self | None = None,
+    ) -> None: ...
+    def store(self, packed: Packed) -> None: ...
+    def store_all(self, records: list[Packed], size: int, allowed: int) -> None: ...
+    def settle(self, *, anyway: bool = False) -> None: ...

@@ -2,11 +2,10 @@ from typing_extensions import Buffer, disjoint_base
 
 HEAD_SIZE: int
 MARK_SIZE: int
+TRAITS_SIZE: int
 
 def place_of(key: bytes) -> bytes: ...
-def traits_of(
-    size: int, cost: float, importance: float, expires_at: int, version: int
-) -> bytes: ...
+def traits_of(size: int, cost: float, importance: float, version: int) -> bytes: ...
 
 @disjoint_base
 class Marks:

@@ -1,6 +1,6 @@
 from typing import NamedTuple, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 def pack(
     key: bytes,
@@ -32,3 +32,14 @@ def is_intact(record: Buffer, key: bytes) -> bool: ...
 
 @final
 class Window: ...
+
+@final
+class Packed:
+    key: bytes
+    record: bytearray
+    cost: float
+    importance: float
+    expires_at: int
+    def __new__(
+        cls, key: bytes, record: bytearray, cost: float, importance: float, expires_at: int
+    ) -> Self: ...

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hybridcore._native.marks import Marks
-    from hybridcore.disk.ledger import Packed
+    from hybridcore._native.record import Packed
 
 Verdict = Literal["admitted", "first", "size", "rate"]
 

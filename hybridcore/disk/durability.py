@@ -117,6 +117,7 @@ class State:
         self.wrote = False
         """Whether this process wrote what nobody may have synced since."""
         self._marked = False
+        self._dirty = line(dirty=True)
         self._inherited = False
         self._fd = _open_ours(directory)
         try:
@@ -236,7 +237,9 @@ class State:
         Called with LMDB's writer lock, which nobody who changes the state goes without.
         """
         if self.durability != "power":
-            self.mark()
+            if not self._marked or self._map[:] != self._dirty:
+                self.mark()
+            self.wrote = True
         elif self.is_dirty:
             self.settle(env)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORMAT = 2
+FORMAT = 3
 _STAMP_KEY = b"format"
 _MAX_READERS = 4096
 _DRAIN_SECONDS = 5.0
@@ -73,7 +73,9 @@ DISK = Layout("disk", FORMAT, ("data", "meta", "order", "expiry"), True, True)
 ``data``   LMDB key -> record
 ``order``  hash of the LMDB key, 8 bytes big-endian -> traits, LMDB key
 ``expiry`` end of its life, hash, each 8 bytes big-endian -> nothing
-``meta``   format stamp and tally
+``meta``   format stamp
+
+The tally is in the database that lists these, whose one page every commit writes anyway.
 """
 
 
@@ -95,6 +97,8 @@ class Environment:
     order: lmdb._Database
     expiry: lmdb._Database
     meta: lmdb._Database
+    main: lmdb._Database
+    """The one that lists the others."""
 
     def __init__(
         self, directory: Path, map_size: int, durability: Durability, layout: Layout = DISK
@@ -139,8 +143,6 @@ class Environment:
             MapFullError: no page is left; nothing was written.
             DiskError: LMDB or the disk failed; nothing was written.
         """
-        import lmdb
-
         while True:
             try:
                 with self.gate:
@@ -149,14 +151,19 @@ class Environment:
                     with env.begin(self.data, None, True, buffers) as txn:  # type: ignore[call-overload]
                         self._state.before_write(env)
                         return work(txn)
-            except lmdb.MapFullError as error:
-                if growth and self._grow(growth):
-                    continue
-                raise MapFullError(
-                    f"the map of {str(self.directory)!r} is full ({self._map_size} bytes)"
-                ) from error
-            except lmdb.Error as error:
-                self.recover(error)
+            except Exception as error:
+                self._recover_write(error, growth)
+
+    def _recover_write(self, error: Exception, growth: float) -> None:
+        """Return when the write that failed is worth another try."""
+        import lmdb
+
+        if not isinstance(error, lmdb.MapFullError):
+            self.recover(error)
+        elif not (growth and self._grow(growth)):
+            raise MapFullError(
+                f"the map of {str(self.directory)!r} is full ({self._map_size} bytes)"
+            ) from error
 
     @contextmanager
     def reading(self, *, buffers: bool = True) -> Iterator[lmdb.Transaction[Any]]:
@@ -406,6 +413,7 @@ class Environment:
                     self._state.before_write(env)
                 for name in self.layout.databases:
                     setattr(self, name, env.open_db(name.encode(), txn=txn, create=new))
+                self.main = env.open_db(None, txn=txn)
                 if new:
                     stamp = f"{self._stamp()}{self.layout.format}"
                     txn.put(_STAMP_KEY, stamp.encode(), db=self.meta)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-from hybridcore.disk.ledger import TRAITS, Placed
+from hybridcore._native.marks import TRAITS_SIZE
+from hybridcore.disk.ledger import Placed
 
 if TYPE_CHECKING:
     from hybridcore._native.marks import Marks
@@ -53,7 +54,7 @@ class Victims:
         It is done when no more than ``allowed`` are. What is newer than the version ``newest``
         stays while there is anything else.
         """
-        self._marks.wrote(ledger.version, ledger.entries(), full=True)
+        self._marks.wrote(ledger.version, ledger.entries, full=True)
         if self._learned:
             self._marks.teach()
         taken = evicted = evicted_bytes = expired = 0
@@ -113,7 +114,7 @@ class Victims:
         self._marks.hand = hand
         rank = self._marks.rank(drawn or looked, self._weights, self._learned)
         return [
-            Placed(place, listed[TRAITS:])
+            Placed(place, listed[TRAITS_SIZE:])
             for place, listed in rank[: max(1, len(rank) // _CHOSEN_OF)]
         ]
 

@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from hybridcore._native.ledger import enter
-from hybridcore._native.marks import place_of
+from hybridcore._native.ledger import Books
+from hybridcore._native.marks import TRAITS_SIZE, place_of
 from hybridcore._native.record import is_intact, peek
 
 if TYPE_CHECKING:
-    import lmdb
-
-    from hybridcore.disk.environment import Environment
-
-    Transaction = lmdb.Transaction[memoryview]
-
-TRAITS = 12
-"""Bytes of traits in front of the key in the order of hashes; see ``_native/marks.pyx``."""
-
-_TALLY = b"tally"
-_TALLIED = struct.Struct("<QQ")
-_NODE = 16
-"""Bytes of LMDB's own in front of what it keeps on pages of their own."""
-_SPLITS = 24
-"""Pages that one record may add by splitting others, in all trees and levels."""
-
-
-class Known(NamedTuple):
-    """What a transaction left, which is so as long as the tally is."""
-
-    tally: bytes
-    entries: int
-    page: int
-    """Bytes of a page."""
-    most_used: int
-    """No more bytes are used: to measure how many are takes a good part of a small write."""
-
-
-class Packed(NamedTuple):
-    """A record on its way to the disk."""
-
-    key: bytes
-    """Its LMDB key."""
-    record: bytearray
-    cost: float
-    importance: float
-    expires_at: int
-    """Wall clock, ns; 0: never."""
+    from hybridcore._native.record import Packed
 
 
 class Placed(NamedTuple):
@@ -61,71 +23,10 @@ class Placed(NamedTuple):
     """Its LMDB key."""
 
 
-class Ledger:
-    """The books of one transaction; `settle` before a writing one ends.
+class Ledger(Books):
+    """The books of one transaction; `settle` before a writing one ends."""
 
-    ``version``     the last one given
-    ``live_bytes``  sum of the sizes of all records
-    ``tally``       both, as the transaction found them
-    """
-
-    __slots__ = (
-        "_databases",
-        "_entries",
-        "_most_used",
-        "_page",
-        "data",
-        "expiry",
-        "live_bytes",
-        "marks",
-        "meta",
-        "order",
-        "tally",
-        "txn",
-        "version",
-    )
-
-    def __init__(
-        self, environment: Environment, txn: Transaction, known: Known | None = None
-    ) -> None:
-        self.txn = txn
-        self.data = environment.data
-        self.order = environment.order
-        self.expiry = environment.expiry
-        self.meta = environment.meta
-        self.marks = environment.marks
-        self._databases = (self.data, self.order, self.expiry)
-        self.tally = stored = bytes(txn.get(_TALLY, b"", self.meta))
-        self.version, self.live_bytes = _TALLIED.unpack(stored) if len(stored) == 16 else (0, 0)
-        if known is not None and known.tally == stored:
-            _, self._entries, self._page, self._most_used = known
-        else:
-            stat = txn.stat(self.data)
-            self._entries, self._page = stat["entries"], stat["psize"]
-            self._most_used = sys.maxsize
-
-    def store(self, packed: Packed) -> None:
-        """Write a record with the next version."""
-        key, record, cost, importance, expires_at = packed
-        self.version += 1
-        before = enter(
-            self.txn,
-            self.marks,
-            self._databases,
-            key,
-            record,
-            cost,
-            importance,
-            expires_at,
-            self.version,
-        )
-        size = len(record)
-        self.live_bytes += size
-        if before < 0:
-            self._entries += 1
-        else:
-            self.live_bytes -= before
-        self._most_used += ((size + _NODE) // self._page + 1 + _SPLITS) * self._page
+    __slots__ = ()
 
     def remove(self, key: bytes) -> bool:
         """Delete the record under an LMDB key; whether there was one."""
@@ -135,7 +36,7 @@ class Ledger:
         """Delete a record and its place in the order; return its bytes, 0 if there was none."""
         place, key = placed
         listed = self.txn.get(place, None, self.order)
-        if listed is not None and listed[TRAITS:] == key:
+        if listed is not None and listed[TRAITS_SIZE:] == key:
             self.txn.delete(place, db=self.order)
         record = self.txn.get(key, None, self.data)
         if record is None:
@@ -143,8 +44,8 @@ class Ledger:
         size = len(record)
         self._forget(place, record)
         self.txn.delete(key, db=self.data)
-        self._entries -= 1
-        self._most_used = sys.maxsize  # LMDB may split pages when it joins others
+        self.entries -= 1
+        self.most_used = sys.maxsize  # LMDB may split pages when it joins others
         return size
 
     def expired(self, now: int, limit: int) -> list[Placed]:
@@ -165,7 +66,7 @@ class Ledger:
                     found.append(placed)
         for stamp in gone:
             self.txn.delete(stamp, db=self.expiry)
-            self._most_used = sys.maxsize
+            self.most_used = sys.maxsize
         return found
 
     def _expired(self, stamp: bytes) -> Placed | None:
@@ -173,7 +74,7 @@ class Ledger:
         listed = self.txn.get(stamp[8:], None, self.order)
         if listed is None:
             return None
-        placed = Placed(stamp[8:], bytes(listed[TRAITS:]))
+        placed = Placed(stamp[8:], bytes(listed[TRAITS_SIZE:]))
         record = self.txn.get(placed.key, None, self.data)
         header = None if record is None else peek(record)
         if header is not None and header[2] != int.from_bytes(stamp[:8], "big"):
@@ -240,36 +141,25 @@ class Ledger:
 
     def clear(self) -> int:
         """Delete every record and return how many there were; the versions go on."""
-        count = self._entries
-        for database in self._databases:
+        count = self.entries
+        for database in (self.data, self.order, self.expiry):
             self.txn.drop(database, delete=False)
-        self.live_bytes = self._entries = 0
+        self.live_bytes = self.entries = 0
         return count
-
-    def entries(self) -> int:
-        """Number of records, expired ones included; O(1)."""
-        return self._entries
 
     def used_bytes(self) -> int:
         """Bytes of the pages that hold records and their indexes; O(1)."""
         used = 0
-        for database in self._databases:
+        for database in (self.data, self.order, self.expiry):
             stat = self.txn.stat(database)
             pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
             used += pages * stat["psize"]
-        self._most_used = used
+        self.most_used = used
         return used
 
     def uses_more_than(self, allowed: int) -> bool:
         """Whether more than so many bytes are used; measured only where it may be."""
-        return self._most_used > allowed and self.used_bytes() > allowed
-
-    def settle(self, *, anyway: bool = False) -> Known:
-        """Write the tally if it changed, or ``anyway``, so that there is something to commit."""
-        tally = _TALLIED.pack(self.version, max(self.live_bytes, 0))
-        if tally != self.tally or anyway:
-            self.txn.put(_TALLY, tally, True, True, False, self.meta)
-        return Known(tally, self._entries, self._page, self._most_used)
+        return self.most_used > allowed and self.used_bytes() > allowed
 
     def _forget(self, place: bytes, record: memoryview) -> None:
         """Take a record off the tally and out of the index of what expires."""

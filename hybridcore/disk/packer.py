@@ -5,9 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hybridcore._native.record import pack, retimed
+from hybridcore._native.record import Packed, pack, retimed
 from hybridcore.disk.keys import encode_key, lmdb_key
-from hybridcore.disk.ledger import Packed
 from hybridcore.disk.meta import encode_meta
 from hybridcore.errors import ValueTooLargeError
 from hybridcore.units import Duration, seconds

@@ -324,7 +324,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         """Number of entries on disk, those included that expired but were not yet evicted."""
         self._open()
         with self._environment.reading() as txn:
-            return Ledger(self._environment, txn).entries()
+            return Ledger(self._environment, txn).entries
 
     def __iter__(self) -> Iterator[K]:
         """The keys of fresh entries, in the order of their stored form.
@@ -365,7 +365,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         env = self._environment
         with env.reading() as txn:
             ledger = Ledger(env, txn)
-            entries, used, live = ledger.entries(), ledger.used_bytes(), ledger.live_bytes
+            entries, used, live = ledger.entries, ledger.used_bytes(), ledger.live_bytes
         hits, stale_hits, misses, expired, damaged = self.lookups()
         counts = self._writer.counts
         verdicts = Counter() if self._admitter is None else self._admitter.verdicts

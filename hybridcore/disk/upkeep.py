@@ -134,7 +134,7 @@ def start_afresh(environment: Environment) -> int:
         environment.check_in_place()
         with suppress(lmdb.Error), env.begin(buffers=True) as txn:
             before = Ledger(environment, txn)
-            entries, version = before.entries(), max(version, before.version)
+            entries, version = before.entries, max(version, before.version)
         environment.swap(lambda: remove_data(environment.directory))
 
     def go_on(txn: lmdb.Transaction[memoryview]) -> None:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     import lmdb
 
+    from hybridcore._native.record import Packed
     from hybridcore.disk.environment import Environment
     from hybridcore.disk.eviction import Removed, Victims
-    from hybridcore.disk.ledger import Known, Packed
 
 T = TypeVar("T")
 
@@ -72,7 +72,8 @@ class Writer:
         self._victims = victims
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: Known | None = None
+        self._known: Ledger | None = None
+        """The books that were settled last."""
 
     def store(self, records: list[Packed]) -> None:
         """Write the records, all or none, perhaps in one commit with those of other threads.
@@ -81,20 +82,21 @@ class Writer:
             ValueTooLargeError: together they are larger than ``max_bytes``.
             DiskError: the disk failed or is full; nothing was changed.
         """
-        batch = Batch(records, sum([len(packed.record) for packed in records]))
-        if batch.size > self._max_bytes:
+        size = sum([len(packed.record) for packed in records])
+        if size > self._max_bytes:
             raise ValueTooLargeError(
-                f"put_many was given {batch.size} bytes, more than max_bytes={self._max_bytes}: "
+                f"put_many was given {size} bytes, more than max_bytes={self._max_bytes}: "
                 "it would evict its own entries. Put fewer at a time"
             )
         environment = self._environment
         turn = environment.turn
         if not environment.waiting and turn.acquire(blocking=False):
             try:
-                self._commit([batch])
+                self._commit(records, size)
             finally:
                 turn.release()
             return
+        batch = Batch(records, size)
         environment.waiting.append(batch)
         with turn:
             if not batch.done:
@@ -110,25 +112,26 @@ class Writer:
         Raises:
             DiskError: the disk failed or is full; nothing was changed.
         """
-
         environment = self._environment
+        marks = environment.marks
 
-        def run(txn: lmdb.Transaction[memoryview]) -> tuple[T, Removed, int, int, Known]:
+        def run(txn: lmdb.Transaction[memoryview]) -> tuple[T, Removed, int, Ledger]:
             ledger = Ledger(environment, txn, self._known)
             newest = ledger.version
             result = work(ledger)
-            removed = self._make_room(ledger, self._max_bytes, newest) if size else NOTHING
-            known = ledger.settle()
+            removed = NOTHING
             if size:
-                environment.marks.make_room_for(known.entries)
-            return result, removed, newest, ledger.version, known
+                removed = self._make_room(ledger, self._max_bytes, newest)
+                marks.make_room_for(ledger.entries)
+            ledger.settle()
+            return result, removed, newest, ledger
 
         if size:
-            result, removed, newest, version, known = self._write_with_room(run, size)
+            result, removed, newest, ledger = self._write_with_room(run, size)
         else:
-            result, removed, newest, version, known = self._free(run, _DELETE_GROWTH)
-        self._known = known
-        environment.marks.wrote(version, known.entries, full=False)
+            result, removed, newest, ledger = self._free(run, _DELETE_GROWTH)
+        self._known = ledger
+        marks.wrote(ledger.version, ledger.entries, full=False)
         self.count(puts, size if puts else 0, 1, removed=removed)
         if not removed.done:
             self._evict_down_to(self._max_bytes, newest)
@@ -190,38 +193,34 @@ class Writer:
         waiting = self._environment.waiting
         group = [waiting.popleft()]
         size = group[0].size
-        while waiting and (size := size + waiting[0].size) <= _GROUP_BYTES:
+        while waiting and size + waiting[0].size <= _GROUP_BYTES:
             group.append(waiting.popleft())
+            size += group[-1].size
         try:
             if len(group) > 1:
                 try:
-                    self._commit(group)
+                    self._commit([packed for batch in group for packed in batch.records], size)
                 except DiskError:
                     pass  # each for itself: what fails one need not fail the others
                 else:
+                    for batch in group:
+                        batch.done = True
                     return
             for batch in group:
                 try:
-                    self._commit([batch])
+                    self._commit(batch.records, batch.size)
                 except Exception as error:
                     batch.error = error
-                    batch.done = True
+                batch.done = True
         finally:  # interrupted: who waits for the rest has the next turn
             waiting.extendleft([batch for batch in reversed(group) if not batch.done])
 
-    def _commit(self, group: list[Batch]) -> None:
-        records = group[0].records
-        if len(group) > 1:
-            records = [packed for batch in group for packed in batch.records]
-        size = sum([batch.size for batch in group])
-
-        def work(ledger: Ledger) -> None:
-            for packed in records:
-                ledger.store(packed)
-
-        self.change(work, size=size, puts=len(records))
-        for batch in group:
-            batch.done = True
+    def _commit(self, records: list[Packed], size: int) -> None:
+        self.change(
+            lambda ledger: ledger.store_all(records, size, self._max_bytes),
+            size=size,
+            puts=len(records),
+        )
 
     def _write_with_room(self, run: Callable[[lmdb.Transaction[memoryview]], T], size: int) -> T:
         """Write; when the map is full, evict and try again."""

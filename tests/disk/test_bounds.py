@@ -52,7 +52,7 @@ def test_what_a_writer_knows_without_looking_is_true(open_disk, seed):
             if kind < 0.9:
                 assert ledger.used_bytes() <= disk.max_bytes
             if known is not None and known.tally == ledger.tally:
-                assert known.entries == ledger.entries(), step
+                assert known.entries == ledger.entries, step
                 assert known.most_used >= ledger.used_bytes(), step
 
 
@@ -268,12 +268,12 @@ def test_a_short_tail_of_free_pages_is_no_damage(open_disk):
     disk.put_many((n, b"x" * 1000) for n in range(1000))
     disk.delete_many(range(1000))
     for number in range(5):
-        disk["key"] = number
+        disk["key"] = b"x" * 100 * number
     disk.close()
     file = disk.directory / "data.mdb"
     os.truncate(file, file.stat().st_size - 4096 * 20)
     again = open_disk()
-    assert again["key"] == 4
+    assert again["key"] == b"x" * 400
     again.put_many((n, b"y" * 1000) for n in range(1000))
     assert len(again.get_many(range(1000))) == 1000
 

@@ -219,7 +219,7 @@ def test_marks_grow_with_the_entries(open_disk):
 def test_odd_traits_do_no_harm():
     """Costs of nothing, of infinity and of no number have a place."""
     for cost in (0.0, -1.0, float("inf"), float("nan"), 1e-300):
-        assert len(traits_of(2**40, cost, 1.0, 2**62, 2**63)) == 12
+        assert len(traits_of(2**40, cost, 1.0, 2**63)) == 8
 
 
 def test_it_learns_what_is_used_again(open_disk):

@@ -187,7 +187,7 @@ def test_puts_that_meet_share_a_commit(open_disk, monkeypatch):
     entered, go = threading.Event(), threading.Event()
     commit = writer._commit
 
-    def slow_commit(group):
+    def slow_commit(records, size):
         entered.set()
         assert go.wait(10)
         commit(group)
@@ -223,13 +223,12 @@ def test_one_that_fails_does_not_fail_the_others(tmp_path, monkeypatch):
 
         store = type(disk._writer)._commit
 
-        def commit(self, group):
-            for batch in group:
-                if bytes(batch.records[0].key) == b"\x11\x01\x03":
-                    from hybridcore import DiskError
+        def commit(self, records, size):
+            if any(packed.key == b"\x11\x01\x03" for packed in records):
+                from hybridcore import DiskError
 
-                    raise DiskError("no room for 3")
-            store(self, group)
+                raise DiskError("no room for 3")
+            store(self, records, size)
 
         monkeypatch.setattr(type(disk._writer), "_commit", commit)
         with turn:

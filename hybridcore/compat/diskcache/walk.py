@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import lmdb
 
     from hybridcore._native.reader import Record
-    from hybridcore.disk.ledger import Packed
+    from hybridcore._native.record import Packed
     from hybridcore.disk.tier import Lmdb
 
 _BATCH = 512

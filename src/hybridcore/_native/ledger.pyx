@@ -1,51 +1,176 @@
-"""Enters a record in the books of the disk tier: the data, the order of hashes, what expires."""
+"""Enters records in the books of the disk tier: the data, the order of hashes, what expires."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
+from libc.string cimport memcmp
 
-from hybridcore._native.header cimport Header, parse
+from hybridcore._native.header cimport Header, load64, parse, store64
 from hybridcore._native.marks cimport Marks, place_of, traits_of
-from hybridcore._native.record cimport c_seal
+from hybridcore._native.record cimport Packed, c_seal
+
+cdef enum:
+    TALLIED = 16
+    TRAITS = 8       # bytes; see marks.pyx
+    UNAGED = 4       # of these, before the version
+    NODE = 16        # bytes of LMDB's own in front of what it keeps on pages of their own
+    SPLITS = 24      # pages that one record may add by splitting others, in all trees and levels
+
+cdef bytes TALLY = b"tally"
 
 
-def enter(txn, Marks marks not None, tuple databases not None, bytes key not None,
-          bytearray record not None, double cost, double importance, int64_t expires_at,
-          uint64_t version):
-    """Seal and write a record; return the size of the one it replaced, -1 if there was none.
+cdef class Books:
+    """What one transaction has to know of the whole to enter records; see `Ledger`.
 
-    ``databases`` are the data, the order and what expires.
+    ``version``     the last one given
+    ``live_bytes``  sum of the sizes of all records
+    ``tally``       both, as they were found or left
+    ``entries``     how many records there are, expired ones included
+    ``most_used``   no more bytes are used: to measure how many is a good part of a small write
     """
-    data, order, expiry = databases
-    cdef Py_ssize_t size = len(record)
-    cdef Py_ssize_t size_before = -1
-    cdef int64_t expired_before = 0
-    cdef bytes place = place_of(key)
-    c_seal(<uint8_t*> PyByteArray_AS_STRING(record), size, version)
-    before = txn.get(key, None, data)
-    if before is not None:
-        size_before = len(before)
-        expired_before = end_of(before)
-        before = None
-    marks.c_stored(key, version, size_before >= 0)
-    if expired_before > 0 and expired_before != expires_at:
-        txn.delete(expired_before.to_bytes(8, "big") + place, b"", expiry)
-    txn.put(key, record, True, True, False, data)
-    txn.put(
-        place, traits_of(size, cost, importance, expires_at, version) + key,
-        True, True, False, order,
-    )
-    if expires_at > 0:
-        txn.put(expires_at.to_bytes(8, "big") + place, b"", True, True, False, expiry)
-    return size_before
+
+    cdef readonly object txn
+    cdef readonly object main
+    cdef readonly object data
+    cdef readonly object order
+    cdef readonly object expiry
+    cdef readonly Marks marks
+    cdef readonly bytes tally
+    cdef public uint64_t version
+    cdef public int64_t live_bytes
+    cdef public int64_t entries
+    cdef public int64_t most_used
+    cdef int64_t page
+
+    def __init__(self, environment, txn, Books known=None):
+        """``known`` was left by another transaction, which is of use while the tally is the same.
+        """
+        self.txn = txn
+        self.main = environment.main
+        self.data = environment.data
+        self.order = environment.order
+        self.expiry = environment.expiry
+        self.marks = environment.marks
+        self.tally = bytes(txn.get(TALLY, b"", self.main))
+        if len(self.tally) == TALLIED:
+            self.version = load64(<const uint8_t*> PyBytes_AS_STRING(self.tally))
+            self.live_bytes = <int64_t> load64(<const uint8_t*> PyBytes_AS_STRING(self.tally) + 8)
+        if known is not None and known.tally == self.tally:
+            self.entries, self.page = known.entries, known.page
+            self.most_used = known.most_used
+        else:
+            stat = txn.stat(self.data)
+            self.entries, self.page = stat["entries"], stat["psize"]
+            self.most_used = INT64_MAX
+
+    def store(self, Packed packed not None):
+        """Write a record with the next version."""
+        self.c_store(packed, False)
+
+    def store_all(self, list records not None, int64_t size, int64_t allowed):
+        """Write records of so many bytes; nothing is evicted while no more is used than allowed."""
+        cdef int64_t growth = size + len(records) * (SPLITS + 2) * self.page
+        cdef bint roomy = self.most_used < allowed and growth <= allowed - self.most_used
+        for packed in records:
+            self.c_store(packed, roomy)
+
+    cdef int c_store(self, Packed packed, bint roomy) except -1:
+        """Write a record.
+
+        In the order, only its version may have changed, which tells how young it is. Where there
+        is room and its mark tells that too, the order is left as it is: half of the pages that a
+        small write touches.
+        """
+        cdef bytes key = packed.key
+        cdef Py_ssize_t size = len(packed.record)
+        cdef Header old
+        cdef Py_ssize_t size_before = -1
+        cdef int64_t expired_before = 0
+        cdef bint marked
+        cdef bytes place = place_of(key)
+        cdef bytes listed
+        txn = self.txn
+        self.version += 1
+        c_seal(<uint8_t*> PyByteArray_AS_STRING(packed.record), size, self.version)
+        before = txn.get(key, None, self.data)
+        if before is not None:
+            size_before = len(before)
+            if is_record(before, &old):
+                expired_before = old.expires_at
+            before = None
+        marked = self.marks.c_stored(key, self.version, size_before >= 0)
+        if expired_before > 0 and expired_before != packed.expires_at:
+            txn.delete(stamp(expired_before, place), b"", self.expiry)
+        txn.put(key, packed.record, True, True, False, self.data)
+        listed = traits_of(size, packed.cost, packed.importance, self.version) + key
+        if not (roomy and marked and size_before >= 0 and self.c_lists(place, listed)):
+            txn.put(place, listed, True, True, False, self.order)
+        if packed.expires_at > 0 and packed.expires_at != expired_before:
+            txn.put(stamp(packed.expires_at, place), b"", True, True, False, self.expiry)
+        self.live_bytes += size
+        if size_before < 0:
+            self.entries += 1
+        else:
+            self.live_bytes -= size_before
+        if size != size_before or packed.expires_at != expired_before:
+            self.c_grow(((size + NODE) // self.page + 1 + SPLITS) * self.page)
+        return 0
+
+    cdef bint c_lists(self, bytes place, bytes listed) except -1:
+        """Whether the order says this of a place already, but for the version."""
+        cdef Py_buffer buffer
+        cdef const char* new = PyBytes_AS_STRING(listed)
+        cdef const char* old
+        cdef bint same
+        found = self.txn.get(place, None, self.order)
+        if found is None:
+            return False
+        PyObject_GetBuffer(found, &buffer, PyBUF_SIMPLE)
+        old = <const char*> buffer.buf
+        same = (
+            buffer.len == PyBytes_GET_SIZE(listed)
+            and memcmp(old, new, UNAGED) == 0
+            and memcmp(old + TRAITS, new + TRAITS, buffer.len - TRAITS) == 0
+        )
+        PyBuffer_Release(&buffer)
+        return same
+
+    cdef inline void c_grow(self, int64_t bytes_more) noexcept:
+        if self.most_used > INT64_MAX - bytes_more:
+            self.most_used = INT64_MAX
+        else:
+            self.most_used += bytes_more
+
+    def settle(self, *, bint anyway=False):
+        """Write the tally if it changed, or ``anyway``, so that there is something to commit.
+
+        What the books know is of use to the next ones from then on; they enter nothing more.
+        """
+        cdef uint8_t tally[TALLIED]
+        store64(tally, self.version)
+        store64(tally + 8, <uint64_t> max(self.live_bytes, <int64_t> 0))
+        cdef bytes after = PyBytes_FromStringAndSize(<const char*> tally, TALLIED)
+        if anyway or after != self.tally:
+            self.txn.put(TALLY, after, True, True, False, self.main)
+            self.tally = after
+        self.txn = None
 
 
-cdef int64_t end_of(record) except? -1:
-    """When a record expires; 0 for never, and for what is no record."""
-    cdef Header header
+cdef inline bytes stamp(int64_t expires_at, bytes place):
+    """The key in the index of what expires."""
+    cdef uint8_t moment[8]
+    cdef int k
+    for k in range(8):
+        moment[k] = <uint64_t> expires_at >> (56 - 8 * k) & 0xFF
+    return PyBytes_FromStringAndSize(<const char*> moment, 8) + place
+
+
+cdef bint is_record(record, Header* header) except -1:
+    """Whether these bytes have a header, which is read."""
     cdef Py_buffer buffer
-    cdef bint is_record
+    cdef bint found
     PyObject_GetBuffer(record, &buffer, PyBUF_SIMPLE)
-    is_record = parse(<const uint8_t*> buffer.buf, buffer.len, &header)
+    found = parse(<const uint8_t*> buffer.buf, buffer.len, header)
     PyBuffer_Release(&buffer)
-    return header.expires_at if is_record else 0
+    return found

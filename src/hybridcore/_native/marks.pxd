@@ -52,7 +52,7 @@ cdef class Marks:
     cdef Mark* c_bucket(self, uint64_t hash) noexcept
     cdef void c_settle(self) noexcept
     cdef void c_used(self, const char* key, Py_ssize_t size) noexcept
-    cdef void c_stored(self, bytes key, uint64_t version, bint replaced) noexcept
+    cdef bint c_stored(self, bytes key, uint64_t version, bint replaced) noexcept
     cdef void c_stamp(self, uint64_t hash, uint32_t now) noexcept
     cdef Mark* c_find(self, uint64_t hash) noexcept
     cdef void _look_around(self, uint32_t since) noexcept nogil
@@ -61,5 +61,4 @@ cdef class Marks:
 
 
 cpdef bytes place_of(bytes key)
-cpdef bytes traits_of(Py_ssize_t size, double cost, double importance, int64_t expires_at,
-                      uint64_t version)
+cpdef bytes traits_of(Py_ssize_t size, double cost, double importance, uint64_t version)

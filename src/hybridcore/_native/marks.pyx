@@ -42,20 +42,22 @@ cdef extern from *:
     const float FOLLOW "HC_FOLLOW"      # of the capacity, with each eviction
 
 
-# The traits of a record: 12 bytes before its key in the order of hashes.
+# The traits of a record: 8 bytes before its key in the order of hashes.
 cdef packed struct Traits:
     uint8_t size            # logarithms, in eighths of an octave
     uint8_t cost
     uint8_t importance
     uint8_t none
     uint32_t version        # its low half
-    uint32_t expires        # wall clock, s; 0: never
 
 
 HEAD_SIZE = sizeof(Shared)
 """Bytes before the marks in the file."""
 
 MARK_SIZE = sizeof(Mark)
+
+TRAITS_SIZE = sizeof(Traits)
+"""Bytes before the LMDB key in what the order of hashes lists."""
 
 
 cdef inline uint64_t hashed(const char* key, Py_ssize_t size) noexcept nogil:
@@ -92,17 +94,14 @@ cdef inline uint8_t eighths(double number, int middle) noexcept nogil:
     return <uint8_t> max(min(<int> (8 * log2f(<float> number) + middle + 0.5), 255), 1)
 
 
-cpdef bytes traits_of(Py_ssize_t size, double cost, double importance, int64_t expires_at,
-                      uint64_t version):
-    """The traits of a record, for the order of hashes; ``expires_at`` in ns."""
+cpdef bytes traits_of(Py_ssize_t size, double cost, double importance, uint64_t version):
+    """The traits of a record, for the order of hashes."""
     cdef Traits traits
-    cdef int64_t expires = expires_at // 1_000_000_000 + 1 if expires_at > 0 else 0
     traits.size = eighths(<double> size, 0)
     traits.cost = eighths(cost, UNIT)
     traits.importance = eighths(importance, UNIT)
     traits.none = 0
     traits.version = <uint32_t> version
-    traits.expires = <uint32_t> min(expires, <int64_t> 0xFFFFFFFF)
     return PyBytes_FromStringAndSize(<char*> &traits, sizeof(traits))
 
 
@@ -268,17 +267,22 @@ cdef class Marks:
         self.c_used(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
         self.c_settle()
 
-    cdef void c_stored(self, bytes key, uint64_t version, bint replaced) noexcept:
-        """Note that a record was written, which is a use of its key unless it replaced one."""
+    cdef bint c_stored(self, bytes key, uint64_t version, bint replaced) noexcept:
+        """Note that a record was written, which is a use of its key unless it replaced one.
+
+        Whether the key has a mark, which tells when it was written.
+        """
         cdef uint64_t hash = hashed(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
         cdef Mark* mark
         self.c_settle()
         if not replaced:
             self.c_stamp(hash, <uint32_t> version)
-            return
+            return True
         mark = self.c_find(hash)
-        if mark.frequency and mark.tag == tag_of(hash):
-            mark.last = <uint32_t> version
+        if mark.frequency == 0 or mark.tag != tag_of(hash):
+            return False
+        mark.last = <uint32_t> version
+        return True
 
     def offered(self, bytes key not None):
         """Note that a record was offered; whether its key was known."""

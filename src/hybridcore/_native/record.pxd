@@ -1,10 +1,18 @@
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 
 cdef class Window:
     cdef const uint8_t* start
     cdef Py_ssize_t size
     cdef Py_ssize_t exports   # buffers that somebody still holds
+
+
+cdef class Packed:
+    cdef readonly bytes key
+    cdef readonly bytearray record
+    cdef readonly double cost
+    cdef readonly double importance
+    cdef readonly int64_t expires_at
 
 
 cdef Window c_window(const uint8_t* start, Py_ssize_t size)

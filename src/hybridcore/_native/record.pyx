@@ -38,6 +38,26 @@ cdef class Window:
         self.exports -= 1
 
 
+@cython.final
+@cython.freelist(8)
+cdef class Packed:
+    """A record on its way to the disk.
+
+    ``key``         its LMDB key
+    ``record``      its bytes, which lack version and checksum until it is written
+    ``cost``, ``importance``  as given to ``put``
+    ``expires_at``  wall clock, ns; 0: never
+    """
+
+    def __cinit__(self, bytes key not None, bytearray record not None, double cost,
+                  double importance, int64_t expires_at):
+        self.key = key
+        self.record = record
+        self.cost = cost
+        self.importance = importance
+        self.expires_at = expires_at
+
+
 cdef Window c_window(const uint8_t* start, Py_ssize_t size):
     cdef Window window = Window.__new__(Window)
     window.start = start
