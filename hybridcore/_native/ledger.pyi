@@ -1,9 +1,13 @@
+from typing import TypeVar
+
 import lmdb
 from typing_extensions import Self, disjoint_base
 
 from hybridcore._native.record import Packed
 from hybridcore.disk.environment import Environment
 from hybridcore.disk.marks import MappedMarks
+
+_B = TypeVar("_B", bound=Books)
 
 @disjoint_base
 class Books:
@@ -16,6 +20,7 @@ class Books:
     tally: bytes
     version: int
     live_bytes: int
+    written_bytes: int
     entries: int
     most_used: int
     def __init__(
@@ -25,5 +30,8 @@ class Books:
         known: Self | None = None,
     ) -> None: ...
     def store(self, packed: Packed) -> None: ...
-    def store_all(self, records: list[Packed], size: int, allowed: int) -> None: ...
     def settle(self, *, anyway: bool = False) -> None: ...
+
+def store_where_room_is(
+    kind: type[_B], environment: Environment, known: _B | None, records: list[Packed], allowed: int
+) -> _B | None: ...

@@ -145,14 +145,21 @@ class Environment:
         """
         while True:
             try:
-                with self.gate:
-                    env = self.current()
-                    self._check_now_and_then(env)
-                    with env.begin(self.data, None, True, buffers) as txn:  # type: ignore[call-overload]
-                        self._state.before_write(env)
-                        return work(txn)
+                with (
+                    self.gate,
+                    self.current().begin(self.data, None, True, buffers) as txn,  # type: ignore[call-overload]
+                ):
+                    self.before_write()
+                    return work(txn)
             except Exception as error:
                 self._recover_write(error, growth)
+
+    def before_write(self) -> None:
+        """Make sure of the directory and its state; at the beginning of a write transaction."""
+        now = time.monotonic()
+        if now >= self._checked + _IN_PLACE_SECONDS:
+            self._check_in_place_again(now)
+        self._state.before_write(self._env)
 
     def _recover_write(self, error: Exception, growth: float) -> None:
         """Return when the write that failed is worth another try."""
@@ -546,16 +553,13 @@ class Environment:
         assert self._env is not None
         return self._env
 
-    def _check_now_and_then(self, env: lmdb.Environment) -> None:
-        now = time.monotonic()
-        if now < self._checked + _IN_PLACE_SECONDS:
-            return
+    def _check_in_place_again(self, now: float) -> None:
         self._checked = 0.0
         self.check_in_place()
         self._checked = now
         if now >= self._readers_checked + _READERS_SECONDS:
             self._readers_checked = now
-            env.reader_check()
+            self.current().reader_check()
 
     def _adopt_map_size(self) -> None:
         """Take over the larger map that another process has made."""

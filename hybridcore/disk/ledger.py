@@ -28,6 +28,11 @@ class Ledger(Books):
 
     __slots__ = ()
 
+    def store_all(self, records: list[Packed]) -> None:
+        """Write records with the next versions."""
+        for packed in records:
+            self.store(packed)
+
     def remove(self, key: bytes) -> bool:
         """Delete the record under an LMDB key; whether there was one."""
         return self.remove_placed(Placed(place_of(key), key)) > 0

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybridcore._native.record import Packed, pack, retimed
-from hybridcore.disk.keys import encode_key, lmdb_key
+from hybridcore.disk.keys import LONGEST_PLAIN, encode_key, squeeze
 from hybridcore.disk.meta import encode_meta
 from hybridcore.errors import ValueTooLargeError
 from hybridcore.units import Duration, seconds
@@ -77,7 +77,7 @@ class Packer:
             KeyEncodingError, EncodeError: the key or the value cannot be stored.
             ValueTooLargeError: the record would be larger than the limit.
         """
-        meta = encode_meta(validators, tag)
+        meta = b"" if validators is None and tag is None else encode_meta(validators, tag)
         return self._record(encode_key(key), value, times, meta, cost, importance)
 
     def repack(self, key: Any, value: Any, record: Record) -> Packed:
@@ -99,14 +99,18 @@ class Packer:
         flags = 0
         if self._compression is not None:
             flags, payload = self._compression.compress(code, payload)
+        stored_at, fresh_until, expires_at = times
+        name = form if len(form) <= LONGEST_PLAIN else squeeze(form)
         size = sum(map(len, payload)) + len(form) + len(meta)
         if size > self._limit:
             raise ValueTooLargeError(
                 f"the entry takes {size} bytes on disk, more than the {self._limit} that "
                 f"max_bytes={self._max_bytes} allows one entry"
             )
-        record = pack(form, code, payload, meta, *times, cost, importance, flags)
-        return Packed(lmdb_key(form), record, cost, importance, times.expires_at)
+        record = pack(
+            form, code, payload, meta, stored_at, fresh_until, expires_at, cost, importance, flags
+        )
+        return Packed(name, record, cost, importance, expires_at)
 
 
 def _moment(now: int, seconds_later: float) -> int:

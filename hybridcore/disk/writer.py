@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from hybridcore._native.ledger import store_where_room_is
 from hybridcore.disk.environment import MapFullError
 from hybridcore.disk.eviction import NOTHING
 from hybridcore.disk.ledger import Ledger
@@ -82,21 +83,15 @@ class Writer:
             ValueTooLargeError: together they are larger than ``max_bytes``.
             DiskError: the disk failed or is full; nothing was changed.
         """
-        size = sum([len(packed.record) for packed in records])
-        if size > self._max_bytes:
-            raise ValueTooLargeError(
-                f"put_many was given {size} bytes, more than max_bytes={self._max_bytes}: "
-                "it would evict its own entries. Put fewer at a time"
-            )
         environment = self._environment
         turn = environment.turn
         if not environment.waiting and turn.acquire(blocking=False):
             try:
-                self._commit(records, size)
+                self._commit(records)
             finally:
                 turn.release()
             return
-        batch = Batch(records, size)
+        batch = Batch(records, self._size(records))
         environment.waiting.append(batch)
         with turn:
             if not batch.done:
@@ -199,7 +194,7 @@ class Writer:
         try:
             if len(group) > 1:
                 try:
-                    self._commit([packed for batch in group for packed in batch.records], size)
+                    self._commit([packed for batch in group for packed in batch.records])
                 except DiskError:
                     pass  # each for itself: what fails one need not fail the others
                 else:
@@ -208,19 +203,41 @@ class Writer:
                     return
             for batch in group:
                 try:
-                    self._commit(batch.records, batch.size)
+                    self._commit(batch.records)
                 except Exception as error:
                     batch.error = error
                 batch.done = True
         finally:  # interrupted: who waits for the rest has the next turn
             waiting.extendleft([batch for batch in reversed(group) if not batch.done])
 
-    def _commit(self, records: list[Packed], size: int) -> None:
-        self.change(
-            lambda ledger: ledger.store_all(records, size, self._max_bytes),
-            size=size,
-            puts=len(records),
+    def _commit(self, records: list[Packed]) -> None:
+        ledger = store_where_room_is(
+            Ledger, self._environment, self._known, records, self._max_bytes
         )
+        if ledger is None:
+            self.change(
+                lambda ledger: ledger.store_all(records),
+                size=self._size(records),
+                puts=len(records),
+            )
+            return
+        self._known = ledger
+        environment = self._environment
+        environment.marks.wrote(ledger.version, ledger.entries, False)
+        with self._lock:
+            counts = self.counts
+            counts.puts += len(records)
+            counts.written_bytes += ledger.written_bytes
+            counts.commits += 1
+
+    def _size(self, records: list[Packed]) -> int:
+        size = sum([len(packed.record) for packed in records])
+        if size > self._max_bytes:
+            raise ValueTooLargeError(
+                f"put_many was given {size} bytes, more than max_bytes={self._max_bytes}: "
+                "it would evict its own entries. Put fewer at a time"
+            )
+        return size
 
     def _write_with_room(self, run: Callable[[lmdb.Transaction[memoryview]], T], size: int) -> T:
         """Write; when the map is full, evict and try again."""

@@ -187,10 +187,10 @@ def test_puts_that_meet_share_a_commit(open_disk, monkeypatch):
     entered, go = threading.Event(), threading.Event()
     commit = writer._commit
 
-    def slow_commit(records, size):
+    def slow_commit(records):
         entered.set()
         assert go.wait(10)
-        commit(group)
+        commit(records)
 
     monkeypatch.setattr(writer, "_commit", slow_commit)
     threads = [threading.Thread(target=disk.put, args=(n, n)) for n in range(20)]
@@ -223,12 +223,12 @@ def test_one_that_fails_does_not_fail_the_others(tmp_path, monkeypatch):
 
         store = type(disk._writer)._commit
 
-        def commit(self, records, size):
+        def commit(self, records):
             if any(packed.key == b"\x11\x01\x03" for packed in records):
                 from hybridcore import DiskError
 
                 raise DiskError("no room for 3")
-            store(self, records, size)
+            store(self, records)
 
         monkeypatch.setattr(type(disk._writer), "_commit", commit)
         with turn:

@@ -8,7 +8,12 @@ from libc.string cimport memcmp
 
 from hybridcore._native.header cimport Header, load64, parse, store64
 from hybridcore._native.marks cimport Marks, place_of, traits_of
+from hybridcore._native.reader cimport Gate
 from hybridcore._native.record cimport Packed, c_seal
+
+cdef extern from "Python.h":
+    ctypedef struct PyObject
+    object PyObject_Call(object function, tuple arguments, PyObject* keywords)
 
 cdef enum:
     TALLIED = 16
@@ -25,6 +30,7 @@ cdef class Books:
 
     ``version``     the last one given
     ``live_bytes``  sum of the sizes of all records
+    ``written_bytes``  what of this was stored by these books
     ``tally``       both, as they were found or left
     ``entries``     how many records there are, expired ones included
     ``most_used``   no more bytes are used: to measure how many is a good part of a small write
@@ -39,6 +45,7 @@ cdef class Books:
     cdef readonly bytes tally
     cdef public uint64_t version
     cdef public int64_t live_bytes
+    cdef readonly int64_t written_bytes
     cdef public int64_t entries
     cdef public int64_t most_used
     cdef int64_t page
@@ -68,19 +75,20 @@ cdef class Books:
         """Write a record with the next version."""
         self.c_store(packed, False)
 
-    def store_all(self, list records not None, int64_t size, int64_t allowed):
-        """Write records of so many bytes; nothing is evicted while no more is used than allowed."""
-        cdef int64_t growth = size + len(records) * (SPLITS + 2) * self.page
-        cdef bint roomy = self.most_used < allowed and growth <= allowed - self.most_used
+    cdef bint c_has_room_for(self, list records, int64_t allowed) except -1:
+        """Whether no more than that will be used for sure."""
+        cdef Packed packed
+        cdef int64_t growth = len(records) * (SPLITS + 2) * self.page
         for packed in records:
-            self.c_store(packed, roomy)
+            growth += len(packed.record)
+        return self.most_used < allowed and growth <= allowed - self.most_used
 
     cdef int c_store(self, Packed packed, bint roomy) except -1:
         """Write a record.
 
         In the order, only its version may have changed, which tells how young it is. Where there
-        is room and its mark tells that too, the order is left as it is: half of the pages that a
-        small write touches.
+        is room, so that nothing is evicted by this transaction, and its mark tells that too, the
+        order is left as it is: half of the pages that a small write touches.
         """
         cdef bytes key = packed.key
         cdef Py_ssize_t size = len(packed.record)
@@ -109,6 +117,7 @@ cdef class Books:
         if packed.expires_at > 0 and packed.expires_at != expired_before:
             txn.put(stamp(packed.expires_at, place), b"", True, True, False, self.expiry)
         self.live_bytes += size
+        self.written_bytes += size
         if size_before < 0:
             self.entries += 1
         else:
@@ -155,6 +164,45 @@ cdef class Books:
             self.txn.put(TALLY, after, True, True, False, self.main)
             self.tally = after
         self.txn = None
+
+
+def store_where_room_is(type kind not None, environment, Books known, list records not None,
+                        int64_t allowed):
+    """Write the records in a transaction of their own and return its books, of this kind.
+
+    None, and nothing was changed, when that takes more: to make room first, or to look at what
+    LMDB raised.
+    """
+    cdef Gate gate = environment.gate
+    cdef Books books
+    if known is None:
+        return None
+    gate.c_enter()
+    try:
+        txn = PyObject_Call(gate.begin, gate.writing, NULL)
+        try:
+            environment.before_write()
+            books = kind(environment, txn, known)
+            if not books.c_has_room_for(records, allowed):
+                txn.abort()
+                return None
+            for packed in records:
+                books.c_store(packed, True)
+            if books.entries > known.entries:
+                environment.marks.make_room_for(books.entries)
+            books.settle()
+            txn.commit()
+        except BaseException:
+            txn.abort()
+            raise
+    except Exception as error:
+        from lmdb import Error
+        if isinstance(error, Error):
+            return None
+        raise
+    finally:
+        gate.c_leave()
+    return books
 
 
 cdef inline bytes stamp(int64_t expires_at, bytes place):

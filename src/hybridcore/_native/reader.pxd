@@ -31,6 +31,7 @@ cdef class Gate:
     cdef object get           # py-lmdb's Transaction.get
     cdef tuple copying        # what begin() is given to read the data as bytes...
     cdef tuple viewing        # ...and as memoryviews
+    cdef tuple writing        # what it is given to write
 
     cdef int c_enter(self) except -1
     cdef inline void c_leave(self) noexcept

@@ -128,6 +128,7 @@ cdef class Gate:
             self.get = lmdb.Transaction.get
         self.copying = (database, None, False, False)
         self.viewing = (database, None, False, True)
+        self.writing = (database, None, True, True)
 
     def close(self):
         """Let nobody in from now on."""
