@@ -4,7 +4,6 @@
     atomic       its operations that read and write in one transaction
     keys         keys as canonical bytes
     meta         validators and a tag inside a record
-    packer       keys and values as records
     admission    what is worth writing
     writer       commits: those that meet become one, and room is made
     eviction     which records go when room is needed

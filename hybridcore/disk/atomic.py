@@ -11,9 +11,9 @@ from hybridcore.disk.keys import decode_key, encode_key, lmdb_key
 from hybridcore.disk.ledger import Ledger, is_fresh
 
 if TYPE_CHECKING:
+    from hybridcore._native.packer import Packer, Times
     from hybridcore._native.reader import Record
     from hybridcore._native.record import Packed
-    from hybridcore.disk.packer import Packer, Times
     from hybridcore.disk.writer import Writer
     from hybridcore.units import Duration
 

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hybridcore._native.packer import Packer, Times
 from hybridcore.disk import scan, sharing, upkeep
 from hybridcore.disk.admission import Admission, Admitter
 from hybridcore.disk.atomic import Atomic
@@ -28,8 +29,7 @@ from hybridcore.disk.environment import NotAloneError
 from hybridcore.disk.eviction import Victims
 from hybridcore.disk.keys import LONGEST_PREFIX, encode_key, lmdb_key, squeeze
 from hybridcore.disk.ledger import Ledger
-from hybridcore.disk.meta import decode_meta
-from hybridcore.disk.packer import Packer, Times
+from hybridcore.disk.meta import decode_meta, encode_meta
 from hybridcore.disk.sweeper import Sweeper
 from hybridcore.disk.writer import Writer
 from hybridcore.errors import (
@@ -55,6 +55,10 @@ V = TypeVar("V")
 
 _SMALLEST = 128 * 1024
 """Fewer bytes than this would hold little but LMDB's own pages."""
+_OVERHEAD = 32 * 1024
+"""Bytes of LMDB's own that one record may need beside it."""
+_LARGEST_RECORD = 2**32 - 2**16
+"""Bytes; LMDB counts a value's size in 32 bits."""
 _MAP_SLACK = 16 * 1024 * 1024
 """Bytes of address space above a quarter more than max_bytes, for pages waiting to be reused."""
 
@@ -125,7 +129,16 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         map_size = (self._max_bytes + self._max_bytes // 4 + _MAP_SLACK) // 65536 * 65536
         self._environment = sharing.acquire(self._directory, map_size, durability)
         self._release = weakref.finalize(self, sharing.release, self._environment)
-        self._packer = Packer(codecs, compression, self._max_bytes, self._clock)
+        self._packer = Packer(
+            codecs.encode,
+            None if compression is None else compression.compress,
+            encode_key,
+            squeeze,
+            encode_meta,
+            self._clock,
+            self._max_bytes,
+            min(self._max_bytes - _OVERHEAD, _LARGEST_RECORD),
+        )
         victims = Victims(
             self._environment.marks, weights or Weights(size=0.5), learned=weights is None
         )

@@ -2,12 +2,11 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
-from libc.string cimport memcmp
 
 from hybridcore._native.header cimport Header, load64, parse, store64
-from hybridcore._native.marks cimport Marks, place_of, traits_of
+from hybridcore._native.marks cimport Marks, are_alike, place_of, traits_of
 from hybridcore._native.reader cimport Gate
 from hybridcore._native.record cimport Packed, c_seal
 
@@ -17,8 +16,6 @@ cdef extern from "Python.h":
 
 cdef enum:
     TALLIED = 16
-    TRAITS = 8       # bytes; see marks.pyx
-    UNAGED = 4       # of these, before the version
     NODE = 16        # bytes of LMDB's own in front of what it keeps on pages of their own
     SPLITS = 24      # pages that one record may add by splitting others, in all trees and levels
 
@@ -86,18 +83,17 @@ cdef class Books:
     cdef int c_store(self, Packed packed, bint roomy) except -1:
         """Write a record.
 
-        In the order, only its version may have changed, which tells how young it is. Where there
-        is room, so that nothing is evicted by this transaction, and its mark tells that too, the
-        order is left as it is: half of the pages that a small write touches.
+        In the order, only its version may have changed, which tells how young it is. Where it is
+        ``roomy``, so that this transaction evicts nothing, and a mark tells that too, the order
+        is left as it is: half of the pages that a small write touches.
         """
         cdef bytes key = packed.key
         cdef Py_ssize_t size = len(packed.record)
         cdef Header old
         cdef Py_ssize_t size_before = -1
         cdef int64_t expired_before = 0
-        cdef bint marked
+        cdef bint listed = False
         cdef bytes place = place_of(key)
-        cdef bytes listed
         txn = self.txn
         self.version += 1
         c_seal(<uint8_t*> PyByteArray_AS_STRING(packed.record), size, self.version)
@@ -106,14 +102,21 @@ cdef class Books:
             size_before = len(before)
             if is_record(before, &old):
                 expired_before = old.expires_at
+                listed = roomy and are_alike(
+                    size_before, old.cost, old.importance,
+                    size, <float> packed.cost, <float> packed.importance,
+                )
             before = None
-        marked = self.marks.c_stored(key, self.version, size_before >= 0)
+        if not self.marks.c_stored(key, self.version, size_before >= 0):
+            listed = False
         if expired_before > 0 and expired_before != packed.expires_at:
             txn.delete(stamp(expired_before, place), b"", self.expiry)
         txn.put(key, packed.record, True, True, False, self.data)
-        listed = traits_of(size, packed.cost, packed.importance, self.version) + key
-        if not (roomy and marked and size_before >= 0 and self.c_lists(place, listed)):
-            txn.put(place, listed, True, True, False, self.order)
+        if not listed:
+            txn.put(
+                place, traits_of(size, packed.cost, packed.importance, self.version) + key,
+                True, True, False, self.order,
+            )
         if packed.expires_at > 0 and packed.expires_at != expired_before:
             txn.put(stamp(packed.expires_at, place), b"", True, True, False, self.expiry)
         self.live_bytes += size
@@ -125,25 +128,6 @@ cdef class Books:
         if size != size_before or packed.expires_at != expired_before:
             self.c_grow(((size + NODE) // self.page + 1 + SPLITS) * self.page)
         return 0
-
-    cdef bint c_lists(self, bytes place, bytes listed) except -1:
-        """Whether the order says this of a place already, but for the version."""
-        cdef Py_buffer buffer
-        cdef const char* new = PyBytes_AS_STRING(listed)
-        cdef const char* old
-        cdef bint same
-        found = self.txn.get(place, None, self.order)
-        if found is None:
-            return False
-        PyObject_GetBuffer(found, &buffer, PyBUF_SIMPLE)
-        old = <const char*> buffer.buf
-        same = (
-            buffer.len == PyBytes_GET_SIZE(listed)
-            and memcmp(old, new, UNAGED) == 0
-            and memcmp(old + TRAITS, new + TRAITS, buffer.len - TRAITS) == 0
-        )
-        PyBuffer_Release(&buffer)
-        return same
 
     cdef inline void c_grow(self, int64_t bytes_more) noexcept:
         if self.most_used > INT64_MAX - bytes_more:

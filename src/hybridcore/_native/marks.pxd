@@ -62,3 +62,5 @@ cdef class Marks:
 
 cpdef bytes place_of(bytes key)
 cpdef bytes traits_of(Py_ssize_t size, double cost, double importance, uint64_t version)
+cdef bint are_alike(Py_ssize_t size, double cost, double importance,
+                    Py_ssize_t other_size, double other_cost, double other_importance) noexcept

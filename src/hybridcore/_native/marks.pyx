@@ -105,6 +105,19 @@ cpdef bytes traits_of(Py_ssize_t size, double cost, double importance, uint64_t 
     return PyBytes_FromStringAndSize(<char*> &traits, sizeof(traits))
 
 
+cdef bint are_alike(Py_ssize_t size, double cost, double importance,
+                    Py_ssize_t other_size, double other_cost, double other_importance) noexcept:
+    """Whether records have the same traits but for the version."""
+    return (
+        (size == other_size or eighths(<double> size, 0) == eighths(<double> other_size, 0))
+        and (cost == other_cost or eighths(cost, UNIT) == eighths(other_cost, UNIT))
+        and (
+            importance == other_importance
+            or eighths(importance, UNIT) == eighths(other_importance, UNIT)
+        )
+    )
+
+
 cdef inline int age_of(uint32_t now, uint32_t then, float scale) noexcept nogil:
     """The class of the time since then, see learned.pxd; none has passed since the future."""
     cdef float age = <float> <int32_t> (now - then) * scale

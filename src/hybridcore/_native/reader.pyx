@@ -8,9 +8,8 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy
 
 import time
 from types import GenericAlias
@@ -19,7 +18,9 @@ from hybridcore.errors import ClosedError
 
 from hybridcore._native.header cimport HEADER, Header, is_of
 from hybridcore._native.marks cimport Marks
-from hybridcore._native.record cimport Window, c_checksum, c_window
+from hybridcore._native.record cimport (
+    MAX_LMDB_KEY, RAW, TEXT, Window, c_checksum, c_form, c_window,
+)
 
 cdef extern from "Python.h":
     ctypedef struct PyObject
@@ -28,15 +29,6 @@ cdef extern from "Python.h":
     object PyObject_Vectorcall(
         object function, PyObject** arguments, size_t count, PyObject* keyword_names
     )
-
-cdef enum:
-    MAX_LMDB_KEY = 511
-    STR_TAG = 0x30     # as in hybridcore.disk.keys
-    BYTES_TAG = 0x31
-
-cdef enum:            # as in hybridcore.codec; these two need no Python to be read
-    RAW = 0
-    TEXT = 1
 
 cdef enum:
     FRESH = 1
@@ -233,29 +225,7 @@ cdef class Reader:
         return self.hits, self.stale_hits, self.misses, self.expired, self.damaged
 
     cdef bytes c_key(self, object key):
-        """The canonical bytes of a key; `hybridcore.disk.keys` says what they are."""
-        cdef Py_ssize_t size
-        cdef const char* text
-        cdef bytes encoded
-        cdef char* at
-        if type(key) is str:
-            try:
-                text = PyUnicode_AsUTF8AndSize(key, &size)
-            except UnicodeEncodeError:   # a lone surrogate
-                return self.encode_key(key)
-            encoded = PyBytes_FromStringAndSize(NULL, size + 1)
-            at = PyBytes_AS_STRING(encoded)
-            at[0] = STR_TAG
-        elif type(key) is bytes:
-            size = PyBytes_GET_SIZE(key)
-            text = PyBytes_AS_STRING(key)
-            encoded = PyBytes_FromStringAndSize(NULL, size + 1)
-            at = PyBytes_AS_STRING(encoded)
-            at[0] = BYTES_TAG
-        else:
-            return self.encode_key(key)
-        memcpy(at + 1, text, size)
-        return encoded
+        return c_form(key, self.encode_key)
 
     cdef object c_enter(self, bint viewing):
         """Pass the gate and begin to read; whoever did must let go of both, in this order.

@@ -1,4 +1,12 @@
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef enum:
+    MAX_LMDB_KEY = 511
+
+cdef enum:            # as in hybridcore.codec; these two need no Python to be read
+    RAW = 0
+    TEXT = 1
 
 
 cdef class Window:
@@ -18,3 +26,8 @@ cdef class Packed:
 cdef Window c_window(const uint8_t* start, Py_ssize_t size)
 cdef int c_seal(uint8_t* record, Py_ssize_t size, uint64_t version) except -1
 cdef uint64_t c_checksum(const uint8_t* record, Py_ssize_t size) except? 0
+cdef bytes c_form(object key, object encode_key)
+cdef bytearray c_pack(bytes key, int code, tuple payload, bytes meta, int64_t stored_at,
+                      int64_t fresh_until, int64_t expires_at, float cost, float importance,
+                      uint32_t flags)
+cdef bytearray c_retimed(record, int64_t stored_at, int64_t fresh_until, int64_t expires_at)

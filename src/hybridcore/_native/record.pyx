@@ -5,7 +5,8 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -17,6 +18,10 @@ from hybridcore._native.header cimport (
     store64, store_float,
 )
 from hybridcore._native.xxh3 cimport xxh3
+
+cdef enum:
+    STR_TAG = 0x30        # as in hybridcore.disk.keys
+    BYTES_TAG = 0x31
 
 cdef enum:
     HASHED_HERE = 2048    # bytes; above, the vectors of the xxhash package outweigh its call
@@ -58,6 +63,32 @@ cdef class Packed:
         self.expires_at = expires_at
 
 
+cdef bytes c_form(object key, object encode_key):
+    """The canonical bytes of a key; `hybridcore.disk.keys` says what they are."""
+    cdef Py_ssize_t size
+    cdef const char* text
+    cdef bytes encoded
+    cdef char* at
+    if type(key) is str:
+        try:
+            text = PyUnicode_AsUTF8AndSize(key, &size)
+        except UnicodeEncodeError:   # a lone surrogate
+            return encode_key(key)
+        encoded = PyBytes_FromStringAndSize(NULL, size + 1)
+        at = PyBytes_AS_STRING(encoded)
+        at[0] = STR_TAG
+    elif type(key) is bytes:
+        size = PyBytes_GET_SIZE(key)
+        text = PyBytes_AS_STRING(key)
+        encoded = PyBytes_FromStringAndSize(NULL, size + 1)
+        at = PyBytes_AS_STRING(encoded)
+        at[0] = BYTES_TAG
+    else:
+        return encode_key(key)
+    memcpy(at + 1, text, size)
+    return encoded
+
+
 cdef Window c_window(const uint8_t* start, Py_ssize_t size):
     cdef Window window = Window.__new__(Window)
     window.start = start
@@ -84,6 +115,14 @@ def pack(bytes key not None, int code, tuple payload not None, bytes meta not No
     ``payload`` are contiguous buffers, to be written one after the other, and ``flags`` say how
     they were compressed, as `Compression.compress` returns both.
     """
+    return c_pack(
+        key, code, payload, meta, stored_at, fresh_until, expires_at, cost, importance, flags
+    )
+
+
+cdef bytearray c_pack(bytes key, int code, tuple payload, bytes meta, int64_t stored_at,
+                      int64_t fresh_until, int64_t expires_at, float cost, float importance,
+                      uint32_t flags):
     cdef Py_ssize_t start = <Py_ssize_t> payload_offset(len(key), len(meta))
     cdef Py_ssize_t size = start
     cdef Py_ssize_t used = HEADER + len(key) + len(meta)
@@ -93,7 +132,7 @@ def pack(bytes key not None, int code, tuple payload not None, bytes meta not No
         PyObject_GetBuffer(part, &buffer, PyBUF_SIMPLE)
         size += buffer.len
         PyBuffer_Release(&buffer)
-    record = PyByteArray_FromStringAndSize(NULL, size)
+    cdef bytearray record = PyByteArray_FromStringAndSize(NULL, size)
     at = <uint8_t*> PyByteArray_AS_STRING(record)
     memset(at, 0, HEADER)
     store32(at + MAGIC, MAGIC_HC | CURRENT_FORMAT << 16 | <uint32_t> (code & 0xFF) << 24)
@@ -136,6 +175,10 @@ cdef int c_seal(uint8_t* record, Py_ssize_t size, uint64_t version) except -1:
 
 def retimed(record, int64_t stored_at, int64_t fresh_until, int64_t expires_at):
     """A copy of a record with other times, to be sealed."""
+    return c_retimed(record, stored_at, fresh_until, expires_at)
+
+
+cdef bytearray c_retimed(record, int64_t stored_at, int64_t fresh_until, int64_t expires_at):
     cdef bytearray copy = bytearray(record)
     cdef uint8_t* at = <uint8_t*> PyByteArray_AS_STRING(copy)
     if len(copy) < HEADER:
