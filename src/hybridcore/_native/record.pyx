@@ -17,14 +17,14 @@ from hybridcore._native.header cimport (
     MAGIC, MAGIC_HC, META_SIZE, STORED_AT, VERSION, Header, is_of, parse, payload_offset, store32,
     store64, store_float,
 )
-from hybridcore._native.xxh3 cimport xxh3
+from hybridcore._native.xxh3 cimport xxh3, xxh3_has_vectors
 
 cdef enum:
     STR_TAG = 0x30        # as in hybridcore.disk.keys
     BYTES_TAG = 0x31
 
 cdef enum:
-    HASHED_HERE = 2048    # bytes; above, the vectors of the xxhash package outweigh its call
+    HASHED_HERE = 2048    # bytes; above, vectors outweigh the call of the xxhash package
 
 cdef object _digest = None
 cdef object _tuple_of = tuple.__new__
@@ -99,7 +99,7 @@ cdef Window c_window(const uint8_t* start, Py_ssize_t size):
 cdef uint64_t c_checksum(const uint8_t* record, Py_ssize_t size) except? 0:
     """xxh3-64 of the record after its checksum."""
     global _digest
-    if size <= HASHED_HERE:
+    if size <= HASHED_HERE or xxh3_has_vectors():
         return xxh3(record + MAGIC, size - MAGIC)
     if _digest is None:
         from xxhash import xxh3_64_intdigest

@@ -10,6 +10,10 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <intrin.h>
 #endif
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define HC_XXH3_AVX2
+#endif
 
 #define HC_XXH3_SHORTEST 17
 
@@ -27,7 +31,8 @@ enum {
     HC_STRIPE = 64,                                      /* bytes, in eight lanes */
     HC_SECRET = 192,                                     /* bytes */
     HC_STRIPES_PER_BLOCK = (HC_SECRET - HC_STRIPE) / 8,  /* then the lanes are scrambled */
-    HC_BLOCK = HC_STRIPE * HC_STRIPES_PER_BLOCK
+    HC_BLOCK = HC_STRIPE * HC_STRIPES_PER_BLOCK,
+    HC_BLOCKS_AHEAD = 4  /* asked for early: processors do not look past the end of a page */
 };
 
 static const uint8_t hc_xxh3_secret[HC_SECRET] = {
@@ -131,20 +136,77 @@ static inline void hc_scramble(uint64_t *lanes)
     }
 }
 
+static inline void hc_stripes(uint64_t *lanes, const uint8_t *at, size_t count)
+{
+    for (size_t stripe = 0; stripe < count; stripe++)
+        hc_accumulate(lanes, at + HC_STRIPE * stripe, 8 * stripe);
+}
+
+static void hc_blocks(uint64_t *lanes, const uint8_t *at, size_t count)
+{
+    for (; count > 0; count--, at += HC_BLOCK) {
+        hc_stripes(lanes, at, HC_STRIPES_PER_BLOCK);
+        hc_scramble(lanes);
+    }
+}
+
+#if defined(HC_XXH3_AVX2)
+__attribute__((target("avx2"))) static inline __m256i hc_added(__m256i sums, const uint8_t *at,
+                                                               size_t secret)
+{
+    __m256i data = _mm256_loadu_si256((const __m256i *)at);
+    __m256i key = _mm256_xor_si256(
+        data, _mm256_loadu_si256((const __m256i *)(hc_xxh3_secret + secret)));
+    __m256i product = _mm256_mul_epu32(key, _mm256_srli_epi64(key, 32));
+    __m256i swapped = _mm256_shuffle_epi32(data, _MM_SHUFFLE(1, 0, 3, 2));
+    return _mm256_add_epi64(sums, _mm256_add_epi64(swapped, product));
+}
+
+__attribute__((target("avx2"))) static void hc_blocks_avx2(uint64_t *lanes, const uint8_t *at,
+                                                           size_t count)
+{
+    for (; count > 0; count--, at += HC_BLOCK) {
+        __m256i low = _mm256_loadu_si256((const __m256i *)lanes);
+        __m256i high = _mm256_loadu_si256((const __m256i *)(lanes + 4));
+        if (count > HC_BLOCKS_AHEAD)
+            for (size_t stripe = 0; stripe < HC_STRIPES_PER_BLOCK; stripe++)
+                _mm_prefetch((const char *)at + HC_BLOCK * HC_BLOCKS_AHEAD + HC_STRIPE * stripe,
+                             _MM_HINT_T0);
+        for (size_t stripe = 0; stripe < HC_STRIPES_PER_BLOCK; stripe++) {
+            low = hc_added(low, at + HC_STRIPE * stripe, 8 * stripe);
+            high = hc_added(high, at + HC_STRIPE * stripe + 32, 8 * stripe + 32);
+        }
+        _mm256_storeu_si256((__m256i *)lanes, low);
+        _mm256_storeu_si256((__m256i *)(lanes + 4), high);
+        hc_scramble(lanes);
+    }
+}
+#endif
+
+/* Whether there are vector instructions here for what is large. */
+static inline int hc_xxh3_has_vectors(void)
+{
+#if defined(HC_XXH3_AVX2)
+    return __builtin_cpu_supports("avx2") != 0;
+#else
+    return 0;
+#endif
+}
+
 static inline uint64_t hc_xxh3_above_240(const uint8_t *data, size_t size)
 {
     uint64_t lanes[8] = {HC_P32_3, HC_P64_1, HC_P64_2, HC_P64_3,
                          HC_P64_4, HC_P32_2, HC_P64_5, HC_P32_1};
     uint64_t sum = size * HC_P64_1;
-    const uint8_t *at = data, *last = data + size - HC_STRIPE;
-    for (size_t stripe = 0; at + HC_STRIPE < data + size; at += HC_STRIPE) {
-        hc_accumulate(lanes, at, 8 * stripe);
-        if (++stripe == HC_STRIPES_PER_BLOCK && at + HC_STRIPE < data + size) {
-            hc_scramble(lanes);
-            stripe = 0;
-        }
-    }
-    hc_accumulate(lanes, last, HC_SECRET - HC_STRIPE - 7);
+    size_t blocks = (size - 1) / HC_BLOCK, rest = (size - 1) % HC_BLOCK;
+#if defined(HC_XXH3_AVX2)
+    if (blocks > 0 && hc_xxh3_has_vectors())
+        hc_blocks_avx2(lanes, data, blocks);
+    else
+#endif
+        hc_blocks(lanes, data, blocks);
+    hc_stripes(lanes, data + blocks * HC_BLOCK, rest / HC_STRIPE);
+    hc_accumulate(lanes, data + size - HC_STRIPE, HC_SECRET - HC_STRIPE - 7);
     for (size_t i = 0; i < 8; i += 2)
         sum += hc_fold(lanes[i] ^ hc_secret64(11 + 8 * i), lanes[i + 1] ^ hc_secret64(19 + 8 * i));
     return hc_avalanche(sum);
