@@ -5,6 +5,7 @@ from typing_extensions import Buffer, Self
 
 from hybridcore._native.reader import Record
 from hybridcore._native.record import Packed
+from hybridcore.codec import Payload
 from hybridcore.types import Validators
 from hybridcore.units import Duration
 
@@ -19,8 +20,8 @@ class Times:
 class Packer:
     def __init__(
         self,
-        encode: Callable[[Any], tuple[int, tuple[Buffer, ...]]],
-        compress: Callable[[int, tuple[Buffer, ...]], tuple[int, tuple[Buffer, ...]]] | None,
+        encode: Callable[[Any], tuple[int, Payload]],
+        compress: Callable[[int, Payload], tuple[int, Payload]] | None,
         encode_key: Callable[[Any], bytes],
         squeeze: Callable[[bytes], bytes],
         encode_meta: Callable[[Validators | None, str | None], bytes],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -106,7 +107,7 @@ class Environment:
         self.directory = directory
         self.layout = layout
         self.users = 0
-        self.gate = Gate(self._admit)
+        self.gate = Gate(_admission_to(self))
         self.waiting: deque[Batch] = deque()
         self.turn = threading.Lock()
         self.discarded = False
@@ -159,7 +160,7 @@ class Environment:
         now = time.monotonic()
         if now >= self._checked + _IN_PLACE_SECONDS:
             self._check_in_place_again(now)
-        self._state.before_write(self._env)
+        self._state.before_write(self.current())
 
     def _recover_write(self, error: Exception, growth: float) -> None:
         """Return when the write that failed is worth another try."""
@@ -612,3 +613,16 @@ class Environment:
         if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)):
             advice = ". The file is damaged; it is a cache: remove the directory to start afresh"
         return DiskError(f"LMDB cannot use {str(self.directory)!r}: {error}{advice}")
+
+
+def _admission_to(environment: Environment) -> Callable[[], None]:
+    """What the gate calls when it is shut; it keeps no environment, which keeps the gate."""
+    admit = weakref.WeakMethod(environment._admit)
+
+    def enter() -> None:
+        admits = admit()
+        if admits is None:
+            raise ClosedError("the disk tier was used after close()")
+        admits()
+
+    return enter

@@ -114,10 +114,8 @@ class Writer:
             ledger = Ledger(environment, txn, self._known)
             newest = ledger.version
             result = work(ledger)
-            removed = NOTHING
-            if size:
-                removed = self._make_room(ledger, self._max_bytes, newest)
-                marks.make_room_for(ledger.entries)
+            removed = self._make_room(ledger, self._max_bytes, newest)  # deletes split pages too
+            marks.make_room_for(ledger.entries)
             ledger.settle()
             return result, removed, newest, ledger
 

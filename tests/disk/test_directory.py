@@ -8,11 +8,12 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 
 import lmdb
 import pytest
 
-from hybridcore import DiskError, Lmdb
+from hybridcore import ClosedError, DiskError, Lmdb
 from hybridcore.disk import directory as directories
 
 
@@ -251,8 +252,7 @@ def test_a_directory_that_may_not_be_written(open_disk, tmp_path):
     try:
         with Lmdb(place / "cache", max_bytes="1MiB") as disk:
             disk["key"] = 1
-        del disk
-        gc.collect()  # the marks of reads stay mapped for as long as the object is there
+        del disk  # the marks of reads stay mapped for as long as the object is there
         subprocess.run(["mount", "-o", "remount,ro", place], check=True)
         with pytest.raises(DiskError, match="can write to"):
             open_disk("mount/cache")
@@ -260,6 +260,23 @@ def test_a_directory_that_may_not_be_written(open_disk, tmp_path):
             open_disk("mount/other")
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+def test_a_closed_one_goes_without_the_garbage_collector(tmp_path):
+    """Nothing of it is in a cycle, so that the marks do not stay mapped until a collection."""
+    gc.disable()
+    try:
+        disk = Lmdb(tmp_path / "cache")
+        disk.put("key", 1, ttl=60)
+        assert disk["key"] == 1
+        environment = weakref.ref(disk._environment)
+        disk.close()
+        with pytest.raises(ClosedError):
+            disk.get("key")
+        del disk
+        assert environment() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
@@ -297,7 +314,7 @@ def test_the_path_may_be_relative(tmp_path, monkeypatch, clock):
 TRIALS = """
     import os, random, shutil, sys
     from pathlib import Path
-    from hybridcore import DiskError, Lmdb
+    from hybridcore import ClosedError, DiskError, Lmdb
 
     source, work = Path(sys.argv[1]), Path(sys.argv[2])
     whole = (source / "data.mdb").read_bytes()
