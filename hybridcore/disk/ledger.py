@@ -152,16 +152,6 @@ class Ledger(Books):
         self.live_bytes = self.entries = 0
         return count
 
-    def used_bytes(self) -> int:
-        """Bytes of the pages that hold records and their indexes; O(1)."""
-        used = 0
-        for database in (self.data, self.order, self.expiry):
-            stat = self.txn.stat(database)
-            pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-            used += pages * stat["psize"]
-        self.most_used = used
-        return used
-
     def uses_more_than(self, allowed: int) -> bool:
         """Whether more than so many bytes are used; measured only where it may be."""
         return self.most_used > allowed and self.used_bytes() > allowed

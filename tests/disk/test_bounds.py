@@ -101,7 +101,6 @@ def test_the_order_changes_only_when_it_has_to(open_disk):
     disk.close()
     (disk.directory / "marks").unlink()
     again = open_disk()
-    again["other"] = 1  # measures
     again.put("key", b"z" * 400, cost=8, importance=2)
     assert listed(again, "key") != more_important
 

@@ -129,6 +129,18 @@ cdef class Books:
             self.c_grow(((size + NODE) // self.page + 1 + SPLITS) * self.page)
         return 0
 
+    def used_bytes(self):
+        """Bytes of the pages that hold records and their indexes; O(1)."""
+        cdef int64_t used = 0
+        for database in (self.data, self.order, self.expiry):
+            stat = self.txn.stat(database)
+            used += (
+                <int64_t> stat["branch_pages"] + <int64_t> stat["leaf_pages"]
+                + <int64_t> stat["overflow_pages"]
+            ) * self.page
+        self.most_used = used
+        return used
+
     cdef inline void c_grow(self, int64_t bytes_more) noexcept:
         if self.most_used > INT64_MAX - bytes_more:
             self.most_used = INT64_MAX
@@ -159,20 +171,22 @@ def store_where_room_is(type kind not None, environment, Books known, list recor
     """
     cdef Gate gate = environment.gate
     cdef Books books
-    if known is None:
-        return None
+    cdef int64_t entries
     gate.c_enter()
     try:
         txn = PyObject_Call(gate.begin, gate.writing, NULL)
         try:
             environment.before_write()
             books = kind(environment, txn, known)
+            entries = books.entries
             if not books.c_has_room_for(records, allowed):
-                txn.abort()
-                return None
+                books.used_bytes()
+                if not books.c_has_room_for(records, allowed):
+                    txn.abort()
+                    return None
             for packed in records:
                 books.c_store(packed, True)
-            if books.entries > known.entries:
+            if books.entries > entries:
                 environment.marks.make_room_for(books.entries)
             books.settle()
             txn.commit()
