@@ -12,6 +12,7 @@
     sweeper      deletes what has expired, now and then
     marks        the file in which reads are noted
     sharing      one environment per directory and process, across forks
+    layout       what a directory has: stamp, databases
     environment  LMDB opened: transactions, resizes, who may be inside
     durability   what a power failure spoils, and who has the directory open
     upkeep       verify, compact, back up

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridcore._native.reader import Gate
 from hybridcore.disk.directory import (
@@ -25,6 +25,7 @@ from hybridcore.disk.directory import (
     set_aside,
 )
 from hybridcore.disk.durability import State, is_blank, stronger
+from hybridcore.disk.layout import DISK, Layout
 from hybridcore.disk.marks import open_marks
 from hybridcore.errors import ClosedError, DiskError
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORMAT = 3
 _STAMP_KEY = b"format"
 _MAX_READERS = 4096
 _DRAIN_SECONDS = 5.0
@@ -50,34 +50,6 @@ _SPOILED_SECONDS = 10.0
 """For another process that discards entries, or lets them be discarded."""
 _READERS_SECONDS = 10.0
 """The slots of dead readers are cleared by the first write after so long."""
-
-
-class Layout(NamedTuple):
-    """A kind of directory: the word and number of its stamp, its databases, what goes with them.
-
-    What a power failure may have spoiled is discarded where it is ``disposable``, and set aside
-    where it is not. Under ``"power"`` a commit is sure to survive when it has returned, or, with
-    ``settles_later``, after `Environment.settle`; what one leaves behind is whole in either case.
-    """
-
-    word: str
-    format: int
-    databases: tuple[str, ...]
-    has_marks: bool
-    disposable: bool
-    settles_later: bool = False
-
-
-DISK = Layout("disk", FORMAT, ("data", "meta", "order", "expiry"), True, True)
-"""A disk tier.
-
-``data``   LMDB key -> record
-``order``  hash of the LMDB key, 8 bytes big-endian -> traits, LMDB key
-``expiry`` end of its life, hash, each 8 bytes big-endian -> nothing
-``meta``   format stamp
-
-The tally is in the database that lists these, whose one page every commit writes anyway.
-"""
 
 
 class MapFullError(DiskError):

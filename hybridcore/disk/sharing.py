@@ -12,7 +12,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from hybridcore.disk.directory import data_file, prepare
-from hybridcore.disk.environment import DISK, Environment, Layout
+from hybridcore.disk.environment import Environment
+from hybridcore.disk.layout import DISK, Layout
 from hybridcore.errors import DiskError
 
 if TYPE_CHECKING:

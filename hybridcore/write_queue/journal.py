@@ -33,7 +33,7 @@ from msgspec import Struct
 from msgspec.msgpack import decode, encode
 
 from hybridcore.disk.durability import boot_id
-from hybridcore.disk.environment import Layout
+from hybridcore.disk.layout import Layout
 from hybridcore.errors import DecodeError
 
 if TYPE_CHECKING:
