@@ -310,6 +310,11 @@ class Rules:
                 raise ConfigurationError(f"the rule for {pattern!r}: {error}") from None
             self._table.add(pattern, merged)
 
+    @property
+    def has_patterns(self) -> bool:
+        """Whether some keys have options of their own."""
+        return self._table is not None
+
     def of(self, key: object, call: EntryOptions | None = None) -> EntryOptions:
         """The options of a key: those of the call before the pattern's, before the cache's.
 

@@ -10,60 +10,22 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from threading import RLock, get_ident
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.config import DEFAULT
+from hybridcore._native import MISSING, Flight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from hybridcore.config import EntryOptions
-    from hybridcore.origins.base import Origin
-    from hybridcore.tiers import Copy
+    from hybridcore._native import Straight
     from hybridcore.types import Tier
-
-MISSING: Any = object()
-"""No value, where None is one."""
-
 
 _NOBODY = -1
 
 
 class WaitsForItselfError(Exception):
     """Waiting for this load would never end: it waits for the one who would wait."""
-
-
-class Flight:
-    """One load of one key. It has ended with a value, with MISSING, with an error, or lost."""
-
-    __slots__ = (
-        "copy", "ended", "error", "future", "is_abandoned", "key", "lost", "options", "origin",
-        "successor", "thread", "tier", "value", "waits_for",
-    )  # fmt: skip
-
-    def __init__(
-        self, key: Any, origin: Origin[Any, Any] | None, options: EntryOptions = DEFAULT
-    ) -> None:
-        self.key = key
-        self.origin = origin  # asked if no tier has the key
-        self.options = options
-        self.copy: Copy | None = None
-        self.thread = get_ident()
-        self.is_abandoned: Callable[[], bool] = bool  # asks who might leave it without ending it
-        self.future: Future[None] | None = None  # made when the first follower comes
-        self.waits_for: list[Flight] = []  # flights that the loader of this one waits for
-        self.successor: Flight | None = None  # goes on with the load in the background
-        self.ended = False
-        self.value: Any = MISSING
-        self.tier: Tier | None = None
-        self.error: Exception | None = None
-        self.lost = False  # cancelled or interrupted with its leader: another has to lead
-
-    @property
-    def in_background(self) -> bool:
-        """Whether nobody leads it who would wait for it: a stale copy may be served meanwhile."""
-        return self.thread == _NOBODY
 
 
 @dataclass(slots=True)
@@ -91,6 +53,10 @@ class Flights:
     def lock(self, key: Any) -> RLock:
         """The lock under which the key is changed; raises TypeError for unhashable keys."""
         return self._locks[hash(key) & 63]
+
+    def lay(self, straight: Straight) -> None:
+        """Have loads on the straight way registered here."""
+        straight.attend(self._flights, self._locks)
 
     @contextmanager
     def all_locks(self) -> Iterator[None]:
@@ -175,7 +141,7 @@ class Flights:
         Raises:
             WaitsForItselfError: the other one waits for a loader of this context.
         """
-        mine = _leading.get()
+        mine = led_in_context.get()
         if not mine:
             yield
             return
@@ -212,7 +178,7 @@ def begins(key: object, prefix: tuple[Any, ...]) -> bool:
     return isinstance(key, tuple) and key[: len(prefix)] == prefix
 
 
-_leading: ContextVar[tuple[Flight, ...]] = ContextVar("hybridcore_leading", default=())
+led_in_context: ContextVar[tuple[Flight, ...]] = ContextVar("hybridcore_leading", default=())
 """The flights whose loaders run in this context, outermost first."""
 
 
@@ -225,18 +191,18 @@ class leading:
         self._flights = flights
 
     def __enter__(self) -> None:
-        self._token = _leading.set(_leading.get() + self._flights)
+        self._token = led_in_context.set(led_in_context.get() + self._flights)
 
     def __exit__(self, *error: object) -> None:
         try:
-            _leading.reset(self._token)
+            led_in_context.reset(self._token)
         except ValueError:  # an abandoned task is ended by the collector, anywhere
             return
 
 
 def led_here(key: Any) -> int:
     """How many flights of the key have their loaders running in this context."""
-    return sum(flight.key == key for flight in _leading.get())
+    return sum(flight.key == key for flight in led_in_context.get())
 
 
 def _reaches(flight: Flight, goals: tuple[Flight, ...]) -> bool:

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from hybridcore._native import Flight
     from hybridcore.breaker import Circuit
     from hybridcore.bulkhead import Bulkhead
-    from hybridcore.disk import Lmdb
+    from hybridcore.disk import Lmdb, Record
     from hybridcore.events import EventListener
     from hybridcore.features import Feature
     from hybridcore.patterns import Pattern
@@ -187,6 +188,8 @@ class HybridCache(Front[K, V]):
                 )
             )
         self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
+        self._go_straight(self._engine.straight)
+        self._engine.straighten()
         if self.features.restricted:
             self._features_switched()
 
@@ -243,6 +246,7 @@ class HybridCache(Front[K, V]):
         engine = self._engine
         if not engine.closed:
             memory = None if self.features.may_be_off("memory") else engine.memory
+            engine.straighten()
             self._attach(memory)
             engine.window._attach(memory)
 
@@ -264,6 +268,14 @@ class HybridCache(Front[K, V]):
 
     def _missed(self, key: K, default: Any) -> Any:
         return _carry_out(self._engine.read(key, default))
+
+    def _led(
+        self, flight: Flight, default: Any, looked_up: bool, record: Record | None = None
+    ) -> Any:
+        return _carry_out(self._engine.go_on(flight, default, looked_up, record))
+
+    def _settled(self, flight: Flight, answer: Any, took: float) -> None:
+        self._engine.settle(flight, answer, took)
 
     def lookup(self, key: K, default: Any = None, *, options: EntryOptions | None = None) -> Any:
         """Like ``get``, with options of this call."""

@@ -116,7 +116,7 @@ class Tiers:
         if self.disk is None:
             return {}
         records = self.disk.fetch_many(keys)
-        return {key: _copy(record, options(key)) for key, record in records.items()}
+        return {key: copy_of(record, options(key)) for key, record in records.items()}
 
     def promote(self, key: Any, copy: Copy, options: EntryOptions) -> None:
         """Put what the disk has into memory."""
@@ -294,7 +294,8 @@ def _call(method: WeakMethod[Any], *args: Any) -> None:
         found(*args)
 
 
-def _copy(record: Record, options: EntryOptions) -> Copy:
+def copy_of(record: Record, options: EntryOptions) -> Copy:
+    """What the disk holds, as options would have it."""
     left, whole = record.ttl_left, None
     state = State.FRESH if record.fresh else State.STALE
     if record.fresh_until:

@@ -8,6 +8,7 @@ try:
     from hybridcore._native.front import AsyncFront, Front
     from hybridcore._native.memory import MemoryStore
     from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed, new_struct
+    from hybridcore._native.straight import MISSING, Flight, Straight
 except ModuleNotFoundError as error:
     raise ImportError(
         f"hybridcore was imported from a source tree without its compiled modules ({error.name} is "
@@ -16,9 +17,12 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "MAX_DEPTH",
+    "MISSING",
     "AsyncFront",
+    "Flight",
     "Front",
     "MemoryStore",
+    "Straight",
     "footprint_of",
     "is_plain",
     "is_well_formed",

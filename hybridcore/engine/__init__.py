@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcore.engine.effects import Call, Effect, Pause, Spawn, Steps, Wait
 from hybridcore.engine.writes import Writes
+from hybridcore.origins import CallableOrigin
+from hybridcore.origins.callable import settled
 from hybridcore.recovery import TierHealth
 
 if TYPE_CHECKING:
@@ -28,12 +30,37 @@ if TYPE_CHECKING:
 class Engine(Writes):
     """The rules between the tiers and the origin, all of them."""
 
+    def straighten(self) -> None:
+        """Open the straight way as far as nothing of this cache turns off it, or shut it."""
+        if self.straight is None:
+            return
+        if self.closed or self.features.restricted or self.listener is not None:
+            self.straight.shut()
+            return
+        guard, origin = self.guard, self.origin
+        if (self.rules.defaults.strategy or self.strategy) == "cache_aside":
+            origin = None
+        function = resolve = None
+        if type(origin) is CallableOrigin:
+            function, resolve = origin.sync_function, settled
+        loads = (
+            self.queue is None
+            and self.loaders is None
+            and not self.spill
+            and (guard is None or (guard.gate is None and guard.retry is None))
+        )
+        calls_in_context = None
+        if guard is not None:
+            from hybridcore.origins.guarded import calls_in_context
+        self.straight.open(loads, origin, function, resolve, guard, calls_in_context)
+
     def close(self) -> None:
         """Stop answering, write what is queued, and close the disk tier."""
         if self.queue is not None:
             self.queue.close()
         self.events.close()
         self.closed = True
+        self.straighten()
         self.window._detach()
         front = self._front()
         if front is not None:
@@ -61,6 +88,7 @@ class Engine(Writes):
                 from hybridcore.origins import Loaders
 
                 self.loaders = self.origin = Loaders(self.origin)
+                self.straighten()
         return self.loaders.register(pattern, many=many)
 
     def origin_stats(self) -> OriginStats:
@@ -69,6 +97,10 @@ class Engine(Writes):
 
         with self._counting:
             counts = dict(self._counts)
+        if self.straight is not None:
+            promoted, loads = self.straight.counts()
+            counts["promoted"] = counts.get("promoted", 0) + promoted
+            counts["loads"] = counts.get("loads", 0) + loads
         counts["spilled"] = self.tiers.spills
         counts["disk_errors"] = 0 if self.tiers.disk is None else self.tiers.disk.errors
         return OriginStats(*(counts.get(name, 0) for name in OriginStats.__slots__))

@@ -7,10 +7,10 @@ from itertools import count
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from hybridcore._native import Front
+from hybridcore._native import Front, Straight
 from hybridcore.errors import ClosedError
 from hybridcore.events import EventBus, EventKind
-from hybridcore.flights import Flights
+from hybridcore.flights import Flights, led_in_context
 from hybridcore.forks import start_afresh_after_forks
 from hybridcore.lately import Costs, Lately
 from hybridcore.recovery import RecoveringDisk
@@ -71,6 +71,19 @@ class Base:
         self._costs = Costs()
         self._versions = count(1)
         self._counts: Counter[str] = Counter()
+        self.straight: Straight | None = None
+        """Where the blocking face tries first what memory missed."""
+        if memory is not None:
+            self.straight = Straight(
+                memory,
+                self.tiers,
+                self.events,
+                rules,
+                self._missing,
+                self._failed,
+                self._costs,
+                led_in_context,
+            )
         self.start_afresh()
         start_afresh_after_forks(self)
 
@@ -78,6 +91,8 @@ class Base:
         """Forget what is under way, and its locks: after a fork nobody is here to end it."""
         self._counting = RLock()
         self._flights = Flights()
+        if self.straight is not None:
+            self._flights.lay(self.straight)
 
     def answering_memory(self) -> MemoryStore[Any, Any] | None:
         """The memory that may answer before anything else is asked, if there is one."""

@@ -108,7 +108,7 @@ class Loads(Base):
             answer = yield Call(origin, "load", (flight.key, self._held(flight)), (flight,))
         except Exception as error:
             answer = error
-        self._settle(flight, answer, perf_counter() - started)
+        self.settle(flight, answer, perf_counter() - started)
 
     def _ask_many(self, flights: list[Flight]) -> Steps[None]:
         origin = self._guarded(flights[0])
@@ -121,7 +121,7 @@ class Loads(Base):
             answers = dict.fromkeys(wanted, error)
         each = (perf_counter() - started) / len(flights)
         for flight in flights:
-            self._settle(flight, answers[flight.key], each)
+            self.settle(flight, answers[flight.key], each)
 
     def _held(self, flight: Flight) -> Validators | None:
         """What a load is told of the copy that is held: loaders get its value, too."""
@@ -148,7 +148,7 @@ class Loads(Base):
             self._unguarded = Guard(name=origin.name)
         return self._unguarded.around(origin, limit)
 
-    def _settle(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> None:
+    def settle(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> None:
         """End a flight with what the origin answered, or with its copy if it failed."""
         try:
             value = self._accept(flight, answer, took)

@@ -12,13 +12,14 @@ from hybridcore.engine.loads import Loads
 from hybridcore.errors import NotFoundError, PartialLoadError
 from hybridcore.events import EventKind
 from hybridcore.flights import MISSING, Flight, WaitsForItselfError, led_here
-from hybridcore.tiers import Copy, State
+from hybridcore.tiers import Copy, State, copy_of
 from hybridcore.types import Entry, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hybridcore.config import EntryOptions
+    from hybridcore.disk import Record
     from hybridcore.origins.base import Origin
 
 
@@ -54,6 +55,26 @@ class Reads(Loads):
                     break
             else:
                 yield from self._lead(flight)
+        finally:
+            self._part(flight, started)
+        if flight.error is not None:
+            raise flight.error
+        return default if flight.value is MISSING else flight.value
+
+    def go_on(
+        self, flight: Flight, default: Any, looked_up: bool, record: Record | None = None
+    ) -> Steps[Any]:
+        """Like `read`, with a flight that came by the straight way and leads.
+
+        If it has ``looked_up``, the record is what it found, which is stale.
+        """
+        started = perf_counter()
+        try:
+            if record is not None:
+                flight.copy = copy_of(record, flight.options)
+            if not looked_up:
+                self._look_up([flight])
+            yield from self._lead_on(flight)
         finally:
             self._part(flight, started)
         if flight.error is not None:
@@ -180,9 +201,11 @@ class Reads(Loads):
 
     def _lead(self, flight: Flight) -> Steps[None]:
         self._look_up([flight])
-        if flight.ended:
-            return
-        if not self._may_ask(flight):
+        yield from self._lead_on(flight)
+
+    def _lead_on(self, flight: Flight) -> Steps[None]:
+        """Lead a flight whose copies are known."""
+        if flight.ended or not self._may_ask(flight):
             return
         if flight.copy is not None and flight.copy.state is State.DUE:
             yield from self._go_on_behind([flight])

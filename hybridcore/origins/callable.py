@@ -115,6 +115,11 @@ class CallableOrigin(Origin[K, V]):
         function = getattr(self, f"_{name}") or self._load
         return _is_async(function) is not method.startswith("a")
 
+    @property
+    def sync_function(self) -> Callable[[K], Any] | None:
+        """What is called by ``load`` unless it is known to be async."""
+        return None if _is_async(self._load) else self._load
+
     def __repr__(self) -> str:
         return f"CallableOrigin({self.name})"
 
@@ -142,7 +147,11 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
-    result = function(*args)
+    return settled(function(*args))
+
+
+def settled(result: Any) -> Any:
+    """Wait for what a function returned, if it is an awaitable."""
     if inspect.iscoroutine(result):
         return run_blocking(result)
     return run_blocking(_wait(result)) if inspect.isawaitable(result) else result

@@ -389,13 +389,13 @@ class _Passage:
             self._leave()
             raise
         self.running = True
-        self._token: Token[tuple[_Passage, ...]] = _running.set((*_running.get(), self))
+        self._token: Token[tuple[Any, ...]] = calls_in_context.set((*calls_in_context.get(), self))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.running = False
         with suppress(ValueError):  # an abandoned task is ended by the collector, anywhere
-            _running.reset(self._token)
+            calls_in_context.reset(self._token)
         try:
             if self.guard.circuit is not None:
                 self._tell(self.guard.circuit, self.failure if error is None else error)
@@ -415,7 +415,7 @@ class _Passage:
             self.guard.gate.leave(self._place)
 
 
-_running: ContextVar[tuple[_Passage, ...]] = ContextVar("hybridcore_guarded", default=())
+calls_in_context: ContextVar[tuple[Any, ...]] = ContextVar("hybridcore_guarded", default=())
 """The guarded calls that run in this context, outermost first."""
 
 _PART_OF_ANOTHER = nullcontext()
@@ -423,7 +423,7 @@ _PART_OF_ANOTHER = nullcontext()
 
 def _is_inside(guard: Guard) -> bool:
     """Whether a call of this guard runs in this context."""
-    return any(passage.guard is guard and passage.running for passage in _running.get())
+    return any(passage.guard is guard and passage.running for passage in calls_in_context.get())
 
 
 def _waited(call: _Call[Any]) -> _Passage:

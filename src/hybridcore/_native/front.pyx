@@ -12,6 +12,7 @@ from hybridcore._native.memory cimport MemoryStore, lookup
 from hybridcore._native.objects cimport likely
 from hybridcore._native.outcome cimport answered
 from hybridcore._native.sections cimport take
+from hybridcore._native.straight cimport DECLINED, Straight, straight_get
 
 cimport cython
 
@@ -21,10 +22,12 @@ cdef object MISSING = object()
 cdef class Front:
     """Looks into ``memory`` first and hands what it does not hold to ``_missed``.
 
-    A subclass defines ``_missed(key, default)``; ``memory`` may be None.
+    A subclass defines ``_missed(key, default)``; ``memory`` may be None. With a `Straight` it
+    defines ``_led`` and ``_settled`` too, which take over where that hands over.
     """
 
     cdef MemoryStore store
+    cdef Straight straight          # tried before _missed, or None
     cdef MemoryStore former         # kept: without the GIL, a lookup may be about to enter it
     cdef object __weakref__
 
@@ -49,6 +52,10 @@ cdef class Front:
         """Stop answering from memory, as after ``close()``."""
         look_into(self, None)
 
+    def _go_straight(self, Straight straight, /):
+        """Go this way for what memory does not hold, as far as it is open."""
+        self.straight = straight
+
     def _attach(self, MemoryStore memory, /):
         """Answer from this memory from now on."""
         look_into(self, memory)
@@ -72,6 +79,10 @@ cdef object front_get(Front front, object key, object default):
     if likely(front.store is not None):
         if likely(lookup(front.store, <PyObject*> key, &value)):
             return take(value)
+        if front.straight is not None:
+            answer = straight_get(front.straight, front, key, default)
+            if answer is not DECLINED:
+                return answer
     return front._missed(key, default)
 
 

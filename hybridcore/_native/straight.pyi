@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from threading import RLock
+from typing import Any, final
+
+from typing_extensions import disjoint_base
+
+from hybridcore._native.memory import MemoryStore
+
+MISSING: Any
+
+@final
+class Flight:
+    origin: Any
+    options: Any
+    copy: Any
+    thread: int
+    is_abandoned: Callable[[], bool]
+    future: Future[None] | None
+    waits_for: list[Flight]
+    successor: Flight | None
+    ended: bool
+    value: Any
+    tier: Any
+    error: Exception | None
+    lost: bool
+    guard: Any
+    running: bool
+    def __init__(self, key: Any, origin: Any, options: Any = None, /) -> None: ...
+    @property
+    def key(self) -> Any: ...
+    @property
+    def in_background(self) -> bool: ...
+
+@disjoint_base
+class Straight:
+    def __init__(
+        self,
+        store: MemoryStore[Any, Any],
+        tiers: Any,
+        events: Any,
+        rules: Any,
+        missing: Any,
+        failed: Any,
+        costs: Any,
+        led: ContextVar[tuple[Flight, ...]],
+        /,
+    ) -> None: ...
+    def attend(self, flights: dict[Any, Flight], locks: list[RLock], /) -> None: ...
+    def open(
+        self,
+        loads: bool,
+        origin: Any,
+        function: Callable[[Any], Any] | None,
+        resolve: Callable[[Any], Any] | None,
+        guard: Any,
+        guarded: ContextVar[tuple[Any, ...]] | None,
+        /,
+    ) -> None: ...
+    def shut(self) -> None: ...
+    def counts(self) -> tuple[int, int]: ...

@@ -1,0 +1,45 @@
+"""The straight way of a miss, for the front to go."""
+
+from cpython.object cimport PyObject
+
+from hybridcore._native.memory cimport MemoryStore
+from libc.stdint cimport uint64_t
+
+cimport cython
+
+
+@cython.final
+cdef class Flight:
+    cdef readonly object key
+    cdef public object origin       # asked if no tier has the key
+    cdef public object options
+    cdef public object copy         # what the tiers hold, if it is not enough
+    cdef public object thread       # of who leads it
+    cdef public object is_abandoned  # asks who might leave it without ending it
+    cdef public object future       # made when the first follower comes
+    cdef public list waits_for      # flights that the loader of this one waits for
+    cdef public object successor    # goes on with the load in the background
+    cdef public bint ended
+    cdef public object value
+    cdef public object tier
+    cdef public object error
+    cdef public bint lost           # with its leader: another has to lead
+    cdef public object guard        # that the call of the origin passed
+    cdef public bint running        # while that call runs
+
+
+cdef class Straight:
+    cdef MemoryStore store
+    cdef object tiers, disk, fetch, resolve, events, rules, missing, failed, costs, led, guarded
+    cdef object memory_ttl
+    cdef dict flights
+    cdef list acquires, releases
+    cdef bint is_open               # lookups may go this way...
+    cdef bint loads                 # ...and ask the origin
+    cdef object defaults            # options of all keys that no pattern matches
+    cdef object origin, function, guard, circuit
+    cdef uint64_t promoted, loaded
+
+
+cdef object DECLINED
+cdef object straight_get(Straight self, object front, object key, object default)
