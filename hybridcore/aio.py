@@ -10,6 +10,7 @@ from hybridcore.config import UNSET, EntryOptions, for_call
 from hybridcore.engine import Call, Effect, Engine, Pause, Spawn, Steps, Wait
 from hybridcore.flights import MISSING, leading
 from hybridcore.origins import CallableOrigin
+from hybridcore.origins.tasks import run_apart
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
@@ -162,19 +163,17 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         except BaseException:
             steps.close()
             raise
-        return await asyncio.shield(self._keep(self._carry_on(steps, effect)))
+        return await run_apart(self._carry_on(steps, effect), self._kept)
 
     def _spawn(self, spawn: Spawn) -> None:
         """Carry out in a task what nobody waits for."""
         for flight in spawn.flights:
             flight.is_abandoned = asyncio.get_running_loop().is_closed
-        self._keep(self._carry_out(spawn.steps))
+        self._kept(asyncio.ensure_future(self._carry_out(spawn.steps)))
 
-    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.ensure_future(work)
+    def _kept(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._finished)
-        return task
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

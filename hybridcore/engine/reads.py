@@ -70,6 +70,7 @@ class Reads(Loads):
         """
         started = perf_counter()
         try:
+            flight.origin = self._loading_origin(flight.key, flight.options)
             if record is not None:
                 flight.copy = copy_of(record, flight.options)
             if not looked_up:

@@ -48,6 +48,7 @@ class CallableOrigin(Origin[K, V]):
                 raise TypeError(f"{option} is expected to be a function, got {function!r}")
         self.name = name or str(getattr(load, "__qualname__", type(load).__name__))
         self._load = load
+        self._loads_async = _is_async(load)
         self._load_many = load_many
         self._store = store
         self._delete = delete
@@ -60,6 +61,8 @@ class CallableOrigin(Origin[K, V]):
 
     async def aload(self, key: K, held: Validators | None = None) -> Answer[V]:
         try:
+            if self._loads_async:
+                return _answer(await self._load(key))
             return _answer(await _acall(self._load, key))
         except NotFoundError:
             return NotFound()
@@ -118,7 +121,7 @@ class CallableOrigin(Origin[K, V]):
     @property
     def sync_function(self) -> Callable[[K], Any] | None:
         """What is called by ``load`` unless it is known to be async."""
-        return None if _is_async(self._load) else self._load
+        return None if self._loads_async else self._load
 
     def __repr__(self) -> str:
         return f"CallableOrigin({self.name})"

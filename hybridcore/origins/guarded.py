@@ -144,9 +144,15 @@ class GuardedOrigin(Origin[K, V]):
         self._limit = limit
 
     def load(self, key: K, held: Validators | None = None) -> Answer[V]:
+        if self._is_clear:
+            with _Passage(self.guard, 0):
+                return self.origin.load(key, held)
         return self._ask(_Call(self, "load", key, held))
 
     async def aload(self, key: K, held: Validators | None = None) -> Answer[V]:
+        if self._is_clear:
+            with _Passage(self.guard, 0):
+                return await self.origin.aload(key, held)
         return await self._aask(_Call(self, "load", key, held))
 
     def load_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
@@ -179,6 +185,17 @@ class GuardedOrigin(Origin[K, V]):
 
     async def aclose(self) -> None:
         await self.origin.aclose()
+
+    @property
+    def _is_clear(self) -> bool:
+        """Whether a load has nothing in its way but a circuit that is closed."""
+        guard = self.guard
+        return (
+            guard.gate is None
+            and guard.retry is None
+            and self._limit == math.inf
+            and not calls_in_context.get()
+        )
 
     def _ask(self, call: _Call[T]) -> T:
         if call.is_limited and self.origin.carries(call.method):

@@ -56,6 +56,10 @@ class FailingDisk(hc.Lmdb):
         if self.fails():
             raise hc.DiskError("the disk does not like it")
 
+    def fetch(self, key):
+        self._maybe()
+        return super().fetch(key)
+
     def fetch_many(self, keys):
         self._maybe()
         return super().fetch_many(keys)

@@ -340,6 +340,10 @@ class BrokenDisk(hc.Lmdb):
         if name in self.broken:
             raise hc.DiskError(f"{name} is broken")
 
+    def fetch(self, key):
+        self._maybe("fetch")
+        return super().fetch(key)
+
     def fetch_many(self, keys):
         self._maybe("fetch")
         return super().fetch_many(keys)

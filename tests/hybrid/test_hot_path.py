@@ -47,7 +47,7 @@ def test_a_hit_runs_no_frame_of_ours(make_store, ttl):
             assert store["k"] == "v"
 
     assert frames_of_the_package(hits) == []
-    assert "_missed" in frames_of_the_package(lambda: store.get("absent"))
+    assert frames_of_the_package(lambda: store.get("absent"))
 
 
 def test_an_await_of_a_hit_makes_no_task(make_store):

@@ -84,6 +84,11 @@ def test_a_loader_is_asked_though_a_lookup_found_nothing(
     gate = Gate()
 
     class SlowDisk(hc.Lmdb):
+        def fetch(self, key):
+            record = super().fetch(key)
+            gate()
+            return record
+
         def fetch_many(self, keys):
             records = super().fetch_many(keys)
             gate()

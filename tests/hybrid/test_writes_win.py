@@ -19,6 +19,11 @@ class SlowDisk(hc.Lmdb):
         self.after_fetch = lambda: None
         self.before_clear = lambda: None
 
+    def fetch(self, key):
+        record = super().fetch(key)
+        self.after_fetch()
+        return record
+
     def fetch_many(self, keys):
         records = super().fetch_many(keys)
         self.after_fetch()
