@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hybridcore._native import AsyncFront
@@ -11,6 +12,7 @@ from hybridcore.engine import Call, Effect, Engine, Pause, Spawn, Steps, Wait
 from hybridcore.flights import MISSING, leading
 from hybridcore.origins import CallableOrigin
 from hybridcore.origins.tasks import run_apart
+from hybridcore.types import is_plain
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from hybridcore._native import Flight
     from hybridcore.types import Entry
     from hybridcore.units import Duration
 
@@ -38,8 +41,46 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         self._engine = engine
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def _missed(self, key: K, default: Any) -> Coroutine[Any, Any, Any]:
-        return self._carry_out(self._engine.read(key, default))
+    async def _missed(self, key: K, default: Any) -> Any:
+        engine = self._engine
+        flight = None if engine.straight is None else engine.straight.join(key)
+        if flight is None:
+            return await self._carry_out(engine.read(key, default))
+        if flight.is_plain:
+            leader = flight
+            leader.is_abandoned = asyncio.get_running_loop().is_closed
+
+            def kept(task: asyncio.Task[Any]) -> None:
+                self._kept(task)
+                task.add_done_callback(lambda _: engine.end_lost(leader))  # if it never began
+
+            return await run_apart(self._load(leader, default), kept)
+        if flight.ended:
+            return default if flight.value is MISSING else flight.value
+        return await self._carry_out(engine.go_on(flight, default, flight.looked_up))
+
+    async def _load(self, flight: Flight, default: Any) -> Any:
+        """Ask the origin for what no tier has, on the straight way."""
+        engine = self._engine
+        assert engine.straight is not None
+        started = perf_counter()
+        answer: Any
+        try:
+            try:
+                with leading((flight,)):
+                    answer = await engine.guarded(flight).aload(flight.key, None)
+            except Exception as error:
+                answer = error
+            took = perf_counter() - started
+            if is_plain(answer):
+                engine.straight.accept(flight, answer.value, took)
+            else:
+                engine.settle(flight, answer, took)
+        finally:
+            engine.end_lost(flight)
+        if flight.error is not None:
+            raise flight.error
+        return default if flight.value is MISSING else flight.value
 
     async def lookup(
         self, key: K, default: Any = None, *, options: EntryOptions | None = None

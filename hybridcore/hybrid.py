@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hybridcore._native import Flight
     from hybridcore.breaker import Circuit
     from hybridcore.bulkhead import Bulkhead
-    from hybridcore.disk import Lmdb, Record
+    from hybridcore.disk import Lmdb
     from hybridcore.events import EventListener
     from hybridcore.features import Feature
     from hybridcore.patterns import Pattern
@@ -269,10 +269,8 @@ class HybridCache(Front[K, V]):
     def _missed(self, key: K, default: Any) -> Any:
         return _carry_out(self._engine.read(key, default))
 
-    def _led(
-        self, flight: Flight, default: Any, looked_up: bool, record: Record | None = None
-    ) -> Any:
-        return _carry_out(self._engine.go_on(flight, default, looked_up, record))
+    def _led(self, flight: Flight, default: Any, looked_up: bool) -> Any:
+        return _carry_out(self._engine.go_on(flight, default, looked_up))
 
     def _settled(self, flight: Flight, answer: Any, took: float) -> None:
         self._engine.settle(flight, answer, took)

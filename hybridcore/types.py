@@ -68,6 +68,16 @@ class Loaded(Generic[V]):
     depends_on: tuple[Any, ...] = ()
 
 
+def is_plain(answer: object) -> bool:
+    """Whether an origin answered with a value and said nothing else of it."""
+    return (
+        type(answer) is Loaded
+        and answer.ttl is answer.validators is answer.cost is answer.importance is None
+        and not answer.tags
+        and not answer.depends_on
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class NotModified:
     """An origin's answer: the copy you hold is still right; keep it for another ``ttl``."""

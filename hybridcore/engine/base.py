@@ -14,7 +14,7 @@ from hybridcore.flights import Flights, led_in_context
 from hybridcore.forks import start_afresh_after_forks
 from hybridcore.lately import Costs, Lately
 from hybridcore.recovery import RecoveringDisk
-from hybridcore.tiers import Tiers
+from hybridcore.tiers import Tiers, copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +83,7 @@ class Base:
                 self._failed,
                 self._costs,
                 led_in_context,
+                copy_of,
             )
         self.start_afresh()
         start_afresh_after_forks(self)

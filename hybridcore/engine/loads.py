@@ -102,7 +102,7 @@ class Loads(Base):
 
     def _ask_now(self, flight: Flight) -> Steps[None]:
         answer: Answer[Any] | Exception
-        origin = self._guarded(flight)
+        origin = self.guarded(flight)
         started = perf_counter()
         try:
             answer = yield Call(origin, "load", (flight.key, self._held(flight)), (flight,))
@@ -111,7 +111,7 @@ class Loads(Base):
         self.settle(flight, answer, perf_counter() - started)
 
     def _ask_many(self, flights: list[Flight]) -> Steps[None]:
-        origin = self._guarded(flights[0])
+        origin = self.guarded(flights[0])
         wanted = {flight.key: self._held(flight) for flight in flights}
         started = perf_counter()
         try:
@@ -133,7 +133,7 @@ class Loads(Base):
         known = copy.validators or Validators()
         return Held(known.etag, known.last_modified, copy.value)
 
-    def _guarded(self, flight: Flight) -> Origin[Any, Any]:
+    def guarded(self, flight: Flight) -> Origin[Any, Any]:
         """The flight's origin behind the guard, if there is one or the load has a time limit."""
         origin = flight.origin
         assert origin is not None
@@ -225,6 +225,11 @@ class Loads(Base):
         except ClosedError:
             pass  # closed while it loaded: handed out, not kept
         return value
+
+    def end_lost(self, flight: Flight) -> None:
+        """Have another one lead a load that nobody has ended."""
+        if not flight.ended:
+            self._flights.end_lost(flight)
 
     def _is_servable(self, copy: Copy) -> bool:
         return copy.state is not State.STALE or self._is_on("stale")

@@ -12,14 +12,13 @@ from hybridcore.engine.loads import Loads
 from hybridcore.errors import NotFoundError, PartialLoadError
 from hybridcore.events import EventKind
 from hybridcore.flights import MISSING, Flight, WaitsForItselfError, led_here
-from hybridcore.tiers import Copy, State, copy_of
+from hybridcore.tiers import Copy, State
 from hybridcore.types import Entry, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hybridcore.config import EntryOptions
-    from hybridcore.disk import Record
     from hybridcore.origins.base import Origin
 
 
@@ -61,18 +60,11 @@ class Reads(Loads):
             raise flight.error
         return default if flight.value is MISSING else flight.value
 
-    def go_on(
-        self, flight: Flight, default: Any, looked_up: bool, record: Record | None = None
-    ) -> Steps[Any]:
-        """Like `read`, with a flight that came by the straight way and leads.
-
-        If it has ``looked_up``, the record is what it found, which is stale.
-        """
+    def go_on(self, flight: Flight, default: Any, looked_up: bool) -> Steps[Any]:
+        """Like `read`, with a flight that came by the straight way and leads."""
         started = perf_counter()
         try:
             flight.origin = self._loading_origin(flight.key, flight.options)
-            if record is not None:
-                flight.copy = copy_of(record, flight.options)
             if not looked_up:
                 self._look_up([flight])
             yield from self._lead_on(flight)

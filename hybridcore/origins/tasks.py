@@ -37,13 +37,13 @@ async def run_apart(work: Coroutine[Any, Any, T], keep: Callable[[asyncio.Task[A
         if task.done():
             return task.result()
     else:
-        if _untold >= MOST_UNTOLD:
-            await asyncio.sleep(0)
         begun = _Begun(work)
         context = copy_context()
         task = asyncio.Task(begun, loop=loop, context=context)
         begun.begin(task, context, asyncio.current_task(loop))
         if begun.ended:
+            if _untold >= MOST_UNTOLD:
+                await asyncio.sleep(0)
             return begun.result()
     keep(task)
     return await asyncio.shield(task)

@@ -26,11 +26,16 @@ cdef class Flight:
     cdef public bint lost           # with its leader: another has to lead
     cdef public object guard        # that the call of the origin passed
     cdef public bint running        # while that call runs
+    cdef readonly bint is_plain     # nothing but the origin is left to be asked
+    cdef readonly bint looked_up    # the tiers
+    cdef Py_hash_t hash
+    cdef dict flights               # where it is registered...
+    cdef object acquire, release    # ...under this lock
 
 
 cdef class Straight:
     cdef MemoryStore store
-    cdef object tiers, disk, fetch, resolve, events, rules, missing, failed, costs, led, guarded
+    cdef object tiers, disk, fetch, resolve, copy_of, events, rules, missing, failed, costs, led, guarded
     cdef object memory_ttl
     cdef dict flights
     cdef list acquires, releases

@@ -7,14 +7,14 @@ origin that is left alone) is handed to the engine, with the flight as far as it
 """
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t
 
 from threading import get_ident
 from time import perf_counter
 from types import GeneratorType
 
 from hybridcore.errors import ClosedError, DiskError, NotFoundError, ValueTooLargeError
-from hybridcore.types import Loaded, NotFound, NotModified, Tier
+from hybridcore.types import Loaded, NotFound, NotModified, Tier, is_plain
 
 from hybridcore._native.memory cimport MemoryStore, store_put_hashed
 from hybridcore._native.objects cimport mix, object_hash, unlikely
@@ -39,6 +39,12 @@ MISSING = object()
 cdef object DECLINED = object()
 cdef object NOTHING = MISSING
 cdef tuple ANSWERS = (Loaded, NotModified, NotFound)
+cdef enum:
+    FOUND
+    NOWHERE
+    IN_MEMORY
+    STALE
+
 cdef object DISK = Tier.DISK
 cdef object ORIGIN = Tier.ORIGIN
 
@@ -63,23 +69,12 @@ cdef class Flight:
         return self.thread == -1
 
 
-cdef Flight flight_of(object key, object origin, object options):
-    cdef Flight flight = Flight.__new__(Flight)
-    flight.key = key
-    flight.origin = origin
-    flight.options = options
-    flight.thread = get_ident()
-    flight.is_abandoned = bool
-    flight.waits_for = []
-    flight.value = NOTHING
-    return flight
-
-
 cdef class Straight:
     """What lies on the straight way; the engine opens and closes it."""
 
     def __init__(self, MemoryStore store not None, tiers, events, rules, missing, failed, costs,
-                 led, /):
+                 led, copy_of, /):
+        self.copy_of = copy_of
         self.store = store
         self.tiers = tiers
         self.disk = tiers.disk
@@ -121,6 +116,31 @@ cdef class Straight:
         """Let nobody through."""
         self.is_open = False
 
+    def join(self, key, /):
+        """For who awaits: a flight that leads, or has ended with what the disk has, or None.
+
+        None: the engine is to answer. It has to be handed to `accept`, or ended by the engine.
+        """
+        cdef Flight flight = join(self, key)
+        cdef int where
+        if flight is None:
+            return None
+        try:
+            where = look_up(self, flight)
+            if where == NOWHERE:
+                where = may_load(self, flight)
+            flight.is_plain = where == NOWHERE
+            flight.looked_up = where != IN_MEMORY
+        except BaseException:
+            flight.lost = True
+            part(self, flight)
+            raise
+        return flight
+
+    def accept(self, Flight flight not None, value, took, /):
+        """End a flight with a value of the origin, and keep it unless a write came between."""
+        accept(self, flight, value, took)
+
     def counts(self):
         """(promoted, loads) so far."""
         return self.promoted, self.loaded
@@ -128,77 +148,121 @@ cdef class Straight:
 
 cdef object straight_get(Straight self, object front, object key, object default):
     """The value of a key that memory missed, or DECLINED before anything was done."""
-    cdef Py_hash_t hash
-    cdef Flight flight
-    if not self.is_open or self.events.wanted:
+    cdef Flight flight = join(self, key)
+    if flight is None:
         return DECLINED
-    options = self.defaults if self.rules is None else self.rules.of(key)
-    if options is not self.defaults and options.strategy is not None:
-        return DECLINED
-    if options.refresh_ahead is not None:
-        return DECLINED
-    if self.missing._keys is not None and self.missing.of(key) is not None:
-        return DECLINED
-    hash = object_hash(<PyObject*> key)
-    flights = self.flights
-    flight = flight_of(key, self.origin, options)
-    acquire, release = self.acquires[hash & 63], self.releases[hash & 63]
-    acquire()
     try:
-        if key in flights:
-            return DECLINED
-        flights[key] = flight
-    finally:
-        release()
-    try:
-        return led(self, front, flight, hash, default, flights, acquire, release)
+        return led(self, front, flight, default)
     finally:
         if not flight.ended:
             flight.lost = True
-            part(flight, flights, acquire, release)
+            part(self, flight)
 
 
-cdef object led(
-    Straight self, object front, Flight flight, Py_hash_t hash, object default,
-    dict flights, object acquire, object release,
-):
+cdef Flight join(Straight self, object key):
+    """A flight of the key that is registered, or None before anything was done."""
+    cdef Flight flight
+    cdef Py_ssize_t i
+    if not self.is_open or self.events.wanted:
+        return None
+    options = self.defaults if self.rules is None else self.rules.of(key)
+    if options is not self.defaults and options.strategy is not None:
+        return None
+    if options.refresh_ahead is not None:
+        return None
+    if self.missing._keys is not None and self.missing.of(key) is not None:
+        return None
+    flight = Flight.__new__(Flight)
+    flight.key = key
+    flight.origin = self.origin
+    flight.options = options
+    flight.thread = get_ident()
+    flight.is_abandoned = bool
+    flight.waits_for = []
+    flight.value = NOTHING
+    flight.hash = object_hash(<PyObject*> key)
+    flight.flights = self.flights
+    i = flight.hash & 63
+    flight.acquire = self.acquires[i]
+    flight.release = self.releases[i]
+    flight.acquire()
+    try:
+        if key in flight.flights:
+            return None
+        flight.flights[key] = flight
+    finally:
+        flight.release()
+    return flight
+
+
+cdef object led(Straight self, object front, Flight flight, object default):
     """What becomes of a flight that is registered."""
-    cdef object key = flight.key
+    cdef int where = look_up(self, flight)
+    if where == FOUND:
+        return flight.value
+    if where == NOWHERE:
+        where = may_load(self, flight)
+        if where == FOUND:
+            return default
+        if where == NOWHERE:
+            return loaded(self, front, flight, default)
+    return front._led(flight, default, where != IN_MEMORY)
+
+
+cdef int look_up(Straight self, Flight flight) except -1:
+    """Where a tier has the key: FOUND and the flight has ended, NOWHERE, or a copy not so plain."""
     cdef int64_t i
     with cython.critical_section(self.store):
-        i = table_find(&self.store.table, <PyObject*> key, mix(hash))
+        i = table_find(&self.store.table, <PyObject*> flight.key, mix(flight.hash))
     if unlikely(i >= 0):                    # it has landed meanwhile, or is stale
-        return front._led(flight, default, False)
-    if self.disk is not None:
-        record = fetched(self, key)
-        if record is not None:
-            if not record.fresh:
-                return front._led(flight, default, True, record)
-            promote(self, flight, record, mix(hash), flights, acquire, release)
-            return flight.value
-    if not self.loads:
-        return front._led(flight, default, True)
-    if flight.origin is None:
-        part(flight, flights, acquire, release)
-        return default
+        return IN_MEMORY
+    if self.disk is None:
+        return NOWHERE
+    record = fetched(self, flight.key)
+    if record is None:
+        return NOWHERE
+    if not record.fresh:
+        flight.copy = self.copy_of(record, flight.options)
+        return STALE
+    flight.value = record.value
+    flight.tier = DISK
+    flight.acquire()
+    try:
+        if flight.flights.get(flight.key) is flight:
+            hold(self, flight, record.value, record.ttl_left, record.validators, record.cost)
+            with cython.critical_section(self):
+                self.promoted += 1
+        finish(flight)
+    finally:
+        flight.release()
+    return FOUND
+
+
+cdef int may_load(Straight self, Flight flight) except -1:
+    """NOWHERE if the origin is to be asked; FOUND and the flight has ended if there is none."""
     options = flight.options
+    if not self.loads:
+        return STALE
+    if flight.origin is None:
+        part(self, flight)
+        return FOUND
     if (
         options.hard_timeout is not None
         or (self.disk is not None and options.lease is not None)
         or (self.circuit is not None and self.circuit._state != "closed")
     ):
-        return front._led(flight, default, True)
-    return loaded(self, front, flight, mix(hash), default, flights, acquire, release)
+        return STALE
+    return NOWHERE
 
 
-cdef int part(Flight flight, dict flights, object acquire, object release) except -1:
+cdef int part(Straight self, Flight flight) except -1:
     """End a flight that has come to nothing, or is lost."""
-    acquire()
+    flight.acquire()
     try:
         if not flight.ended:
-            finish(flight, flights)
+            finish(flight)
     finally:
-        release()
+        flight.release()
     return 0
 
 
@@ -214,32 +278,7 @@ cdef object fetched(Straight self, object key):
         return None
 
 
-cdef int promote(
-    Straight self, Flight flight, object record, uint32_t hash, dict flights, object acquire,
-    object release,
-) except -1:
-    """End the flight with what the disk has, and have memory hold it unless a write came between."""
-    flight.value = record.value
-    flight.tier = DISK
-    acquire()
-    try:
-        if flights.get(flight.key) is flight:
-            hold(
-                self, flight, hash, record.value, record.ttl_left, record.validators,
-                record.cost,
-            )
-            with cython.critical_section(self):
-                self.promoted += 1
-        finish(flight, flights)
-    finally:
-        release()
-    return 0
-
-
-cdef object loaded(
-    Straight self, object front, Flight flight, uint32_t hash, object default,
-    dict flights, object acquire, object release,
-):
+cdef object loaded(Straight self, object front, Flight flight, object default):
     """The value that the origin has, or what the engine makes of its answer."""
     cdef bint is_value = False
     cdef double started = perf_counter()
@@ -248,37 +287,43 @@ cdef object loaded(
     except Exception as error:
         answer = error
     took = perf_counter() - started
-    if not is_value:
-        front._settled(flight, answer, took)
-        if flight.error is not None:
-            raise flight.error
-        return default if flight.value is NOTHING else flight.value
-    flight.value = answer
-    flight.tier = ORIGIN
+    if is_value:
+        accept(self, flight, answer, took)
+        return answer
+    front._settled(flight, answer, took)
+    if flight.error is not None:
+        raise flight.error
+    return default if flight.value is NOTHING else flight.value
+
+
+cdef int accept(Straight self, Flight flight, object value, object took) except -1:
+    """End the flight with a value of the origin, and keep it unless a write came between."""
     options = flight.options
+    flight.value = value
+    flight.tier = ORIGIN
     if self.failed._keys is not None:
         self.failed.forget(flight.key)
     cost = 1.0 if self.rules is None else self.costs.of(options, took)
-    acquire()
+    flight.acquire()
     try:
-        if flights.get(flight.key) is flight:
+        if flight.flights.get(flight.key) is flight:
             if self.missing._keys is not None:
                 self.missing.forget(flight.key)
             if self.disk is None and not options.jitter:
-                hold(self, flight, hash, answer, options.ttl, None, cost)
+                hold(self, flight, value, options.ttl, None, cost)
             else:
                 try:
                     self.tiers.keep(
-                        flight.key, answer, options.ttl, None, options, cost=cost, loaded=True
+                        flight.key, value, options.ttl, None, options, cost=cost, loaded=True
                     )
                 except ClosedError:         # while it loaded: handed out, not kept
                     pass
-        finish(flight, flights)
+        finish(flight)
     finally:
-        release()
+        flight.release()
     with cython.critical_section(self):
         self.loaded += 1
-    return answer
+    return 0
 
 
 cdef object asked(Straight self, Flight flight, bint* is_value):
@@ -319,7 +364,7 @@ cdef object called(Straight self, object key, bint* is_value):
     """What the function returned, or what the origin answered if it is more than one."""
     if self.function is None:
         answer = self.origin.load(key, None)
-        if type(answer) is Loaded and answer == Loaded(answer.value):
+        if is_plain(answer):
             is_value[0] = True
             return answer.value
         return answer
@@ -361,14 +406,13 @@ cdef object current(object variable):
 
 
 cdef int hold(
-    Straight self, Flight flight, uint32_t hash, object value, object left, object validators,
-    double cost,
+    Straight self, Flight flight, object value, object left, object validators, double cost,
 ) except -1:
     """Under the lock: put the value into memory, as `Tiers` does; no older one stays."""
     try:
         if left is None and self.memory_ttl is None and validators is None:
             store_put_hashed(
-                self.store, flight.key, hash, value, -1, 0, 0, cost, 1.0, NULL
+                self.store, flight.key, mix(flight.hash), value, -1, 0, 0, cost, 1.0, NULL
             )
         else:
             self.tiers._put_in_memory(
@@ -381,11 +425,11 @@ cdef int hold(
     return 0
 
 
-cdef int finish(Flight flight, dict flights) except -1:
+cdef int finish(Flight flight) except -1:
     """Under the lock: tell the followers, and let the next one lead."""
     flight.ended = True
     if flight.future is not None and flight.successor is None and not flight.future.done():
         flight.future.set_result(None)
-    if flights.get(flight.key) is flight:   # last: comparing keys may raise
-        del flights[flight.key]
+    if flight.flights.get(flight.key) is flight:   # last: comparing keys may raise
+        del flight.flights[flight.key]
     return 0
