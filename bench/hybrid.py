@@ -3,6 +3,10 @@
 Both sides of a line do the same work in interleaved rounds on the processor clock of the process;
 an empty loop over the same work is subtracted. Ratios, and the nanoseconds that one side takes
 longer than the other, are taken within a round.
+
+A replay is the same trace over the same origin on both sides, each in its own style: who is made
+for asyncio awaits, and is also set against our blocking face. Of the others, cashews alone is
+bounded as we are.
 """
 
 from __future__ import annotations
@@ -280,6 +284,10 @@ def lines(steps: int) -> list[Line]:
     found += [
         Line(f"zipf / {side.distribution}", ours, side, replay, at_least=5)
         for ours, side in ((sync, DOGPILE), (tasks, CASHEWS), (tasks, AIOCACHE))
+    ]
+    found += [
+        Line(f"zipf, ours blocking / {side.distribution}", sync, side, replay)
+        for side in (CASHEWS, AIOCACHE)
     ]
     return found
 

@@ -16,7 +16,7 @@ from hybridcore.types import is_plain
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from typing_extensions import Self
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from hybridcore._native import MISSING, Flight
+from hybridcore._native import MISSING as MISSING
+from hybridcore._native import Flight as Flight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

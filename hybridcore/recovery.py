@@ -16,6 +16,7 @@ from hybridcore.errors import (
     ValueTooLargeError,
 )
 from hybridcore.events import EventBus, EventKind
+from hybridcore.logs import RateLimitedLog
 from hybridcore.types import Tier
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class RecoveringDisk:
         self._events = events
         self.errors = 0
         self._clock = clock
+        self._outages = RateLimitedLog(log, clock=clock)
         self._lock = threading.RLock()
         self._missed: dict[Any, _Put | None] = {}
         self._lost = False
@@ -237,7 +239,8 @@ class RecoveringDisk:
     def _fail(self, error: DiskError) -> None:
         with self._lock:
             now = self._clock()
-            if self._reason is None:
+            is_first = self._reason is None
+            if is_first:
                 self._since = now
                 self._pause = 0.0
                 if self._events.wanted:
@@ -246,11 +249,10 @@ class RecoveringDisk:
             self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
             self._retry_at = now + self._pause
             self.errors += 1
-        log.log(
-            logging.WARNING if self.errors == 1 else logging.DEBUG,
-            "the disk tier failed and was passed over: %s",
-            error,
-        )
+        if is_first:
+            self._outages.warning("the disk tier failed and was passed over: %s", error)
+        else:
+            log.debug("the disk tier failed and was passed over: %s", error)
 
     def _worked(self) -> None:
         if self._reason is not None:

@@ -72,7 +72,10 @@ def is_plain(answer: object) -> bool:
     """Whether an origin answered with a value and said nothing else of it."""
     return (
         type(answer) is Loaded
-        and answer.ttl is answer.validators is answer.cost is answer.importance is None
+        and answer.ttl is None
+        and answer.validators is None
+        and answer.cost is None
+        and answer.importance is None
         and not answer.tags
         and not answer.depends_on
     )

@@ -2,27 +2,31 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from threading import RLock
-from typing import Any, final
+from typing import Any
 
 from typing_extensions import disjoint_base
 
 from hybridcore._native.memory import MemoryStore
+from hybridcore.config import EntryOptions
+from hybridcore.origins import Origin
+from hybridcore.tiers import Copy
+from hybridcore.types import Tier
 
 MISSING: Any
 
-@final
+@disjoint_base
 class Flight:
-    origin: Any
-    options: Any
-    copy: Any
+    key: Any
+    origin: Origin[Any, Any] | None
+    options: EntryOptions
+    copy: Copy | None
     thread: int
     is_abandoned: Callable[[], bool]
     future: Future[None] | None
-    waits_for: list[Flight]
     successor: Flight | None
     ended: bool
     value: Any
-    tier: Any
+    tier: Tier | None
     error: Exception | None
     lost: bool
     guard: Any
@@ -31,7 +35,7 @@ class Flight:
     looked_up: bool
     def __init__(self, key: Any, origin: Any, options: Any = None, /) -> None: ...
     @property
-    def key(self) -> Any: ...
+    def waits_for(self) -> list[Flight]: ...
     @property
     def in_background(self) -> bool: ...
 

@@ -49,10 +49,9 @@ class Engine(Writes):
             and not self.spill
             and (guard is None or (guard.gate is None and guard.retry is None))
         )
-        calls_in_context = None
-        if guard is not None:
-            from hybridcore.origins.guarded import calls_in_context
-        self.straight.open(loads, origin, function, resolve, guard, calls_in_context)
+        self.straight.open(
+            loads, origin, function, resolve, guard, None if guard is None else guard.calls
+        )
 
     def close(self) -> None:
         """Stop answering, write what is queued, and close the disk tier."""

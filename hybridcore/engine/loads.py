@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 """Seconds between two looks at whether another process has loaded a key."""
+
+
+def _time_limit(flight: Flight) -> float:
+    limit = flight.options.hard_timeout
+    return inf if limit is None else limit
 
 
 class Loads(Base):
@@ -111,7 +117,7 @@ class Loads(Base):
         self.settle(flight, answer, perf_counter() - started)
 
     def _ask_many(self, flights: list[Flight]) -> Steps[None]:
-        origin = self.guarded(flights[0])
+        origin = self.guarded(min(flights, key=_time_limit))
         wanted = {flight.key: self._held(flight) for flight in flights}
         started = perf_counter()
         try:

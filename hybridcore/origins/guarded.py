@@ -61,6 +61,7 @@ class Guard:
         self.circuit = None if breaker is None else Circuit(breaker, name)
         self.gate = None if bulkhead is None else Gate(bulkhead, name)
         self.retry = retry
+        self.calls = calls_in_context
         self._counts: Counter[str] = Counter()
         self.start_afresh()
         start_afresh_after_forks(self)

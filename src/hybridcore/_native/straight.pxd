@@ -3,21 +3,18 @@
 from cpython.object cimport PyObject
 
 from hybridcore._native.memory cimport MemoryStore
-from libc.stdint cimport uint64_t
-
-cimport cython
+from libc.stdint cimport int64_t, uint64_t
 
 
-@cython.final
 cdef class Flight:
     cdef readonly object key
     cdef public object origin       # asked if no tier has the key
     cdef public object options
     cdef public object copy         # what the tiers hold, if it is not enough
-    cdef public object thread       # of who leads it
+    cdef public int64_t thread      # of who leads it
     cdef public object is_abandoned  # asks who might leave it without ending it
     cdef public object future       # made when the first follower comes
-    cdef public list waits_for      # flights that the loader of this one waits for
+    cdef list others                # that the loader of this one waits for, None: none yet
     cdef public object successor    # goes on with the load in the background
     cdef public bint ended
     cdef public object value
@@ -35,7 +32,8 @@ cdef class Flight:
 
 cdef class Straight:
     cdef MemoryStore store
-    cdef object tiers, disk, fetch, resolve, copy_of, events, rules, missing, failed, costs, led, guarded
+    cdef object tiers, disk, fetch, resolve, copy_of
+    cdef object events, rules, missing, failed, costs, led, guarded
     cdef object memory_ttl
     cdef dict flights
     cdef list acquires, releases

@@ -1,15 +1,14 @@
 # cython: freethreading_compatible=True
 """The straight way of a miss: a key that nobody else loads, from disk or origin into memory.
 
-It is the engine's own way where nothing makes it turn off, in one piece: join, look up, ask, accept.
-Whatever is not plain (somebody who loads the key, a stale copy, an answer that is no value, an
+Where nothing makes the engine turn off, it is all there is: join, look up, ask, accept. What is not
+plain (somebody who loads the key, a stale copy, an answer that is no value, an
 origin that is left alone) is handed to the engine, with the flight as far as it has come.
 """
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from threading import get_ident
 from time import perf_counter
 from types import GeneratorType
 
@@ -29,6 +28,7 @@ cdef extern from "Python.h":
     ctypedef struct AwaitType "PyTypeObject":
         AwaitSlots* tp_as_async
 
+    unsigned long PyThread_get_thread_ident() noexcept
     AwaitType* Py_TYPE(PyObject* o) noexcept
     object PyContextVar_Set(object variable, object value)
     int PyContextVar_Get(object variable, PyObject* default, PyObject** value) except -1
@@ -49,7 +49,6 @@ cdef object DISK = Tier.DISK
 cdef object ORIGIN = Tier.ORIGIN
 
 
-@cython.final
 @cython.freelist(16)
 cdef class Flight:
     """One load of one key. It has ended with a value, with MISSING, with an error, or lost."""
@@ -58,10 +57,16 @@ cdef class Flight:
         self.key = key
         self.origin = origin
         self.options = options
-        self.thread = get_ident()
+        self.thread = <int64_t> PyThread_get_thread_ident()
         self.is_abandoned = bool
-        self.waits_for = []
         self.value = NOTHING
+
+    @property
+    def waits_for(self):
+        """Flights that the loader of this one waits for, to be changed."""
+        if self.others is None:
+            self.others = []
+        return self.others
 
     @property
     def in_background(self):
@@ -176,9 +181,8 @@ cdef Flight join(Straight self, object key):
     flight.key = key
     flight.origin = self.origin
     flight.options = options
-    flight.thread = get_ident()
+    flight.thread = <int64_t> PyThread_get_thread_ident()
     flight.is_abandoned = bool
-    flight.waits_for = []
     flight.value = NOTHING
     flight.hash = object_hash(<PyObject*> key)
     flight.flights = self.flights
