@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from hybridcore._native.clock cimport coarse_ns
 from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
 from hybridcore._native.policy cimport policy_touch
+from hybridcore._native.probe cimport Probe
 from hybridcore._native.sections cimport Section, enter, hold, leave
 from hybridcore._native.table cimport UNDECIDED, Table, table_find, table_probe
 
@@ -21,7 +22,7 @@ cdef class MemoryStore:
     cdef uint64_t size              # currsize; unsigned: limit plus one entry always fits
     cdef int64_t ttl                # ns given to entries that bring none, 0: none
     cdef bint estimates             # sizes by footprint
-    cdef bint is_plain              # every entry counts 1, without a ttl, and there is no listener
+    cdef bint is_plain              # every entry counts 1, without a ttl, and nobody is told of it
     cdef object weights, adaptive   # as it was made with
     cdef double size_exponent, cost_exponent, importance_exponent
     cdef bint per_byte              # an entry is judged by what it is worth for its size
@@ -31,6 +32,9 @@ cdef class MemoryStore:
     cdef uint64_t study_from        # the size at which the policy begins to learn
     cdef int shrinking              # resizes that are going on
     cdef uint32_t iterators         # that have not ended
+    cdef Probe probe
+    cdef object prober              # called without arguments when the probe is full
+    cdef dict names                 # keys by hash, of the probe; None: they are not kept
     cdef uint64_t hits, misses, insertions, updates, rejections
     cdef uint64_t removals[4]       # by cause
     cdef uint64_t removed_size[4]
@@ -45,13 +49,17 @@ cdef int lookup_asking(
     MemoryStore store, PyObject* key, uint32_t hash, PyObject** value
 ) except -1
 
+cdef void note_lookup(MemoryStore store, PyObject* key, uint32_t hash, bint found) noexcept
+
 
 cdef inline int lookup(MemoryStore store, PyObject* key, PyObject** value) except -1:
     """1 and the value of a fresh entry, a new reference, see `take`; 0 on a miss."""
     cdef uint32_t hash = mix(object_hash(key))
     cdef int found = lookup_probing(store, key, hash, value)
     if unlikely(found == UNDECIDED):
-        return lookup_asking(store, key, hash, value)
+        found = lookup_asking(store, key, hash, value)
+    if unlikely(hash < store.probe.below):
+        note_lookup(store, key, hash, found)
     return found
 
 

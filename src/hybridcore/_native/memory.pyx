@@ -6,7 +6,8 @@ What its methods do in several steps is in the directory ``memory``, by concern.
 
 from types import GenericAlias
 
-from cpython.mem cimport PyMem_RawFree
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.math cimport fmax
@@ -24,6 +25,7 @@ from hybridcore._native.policy cimport (
     LEARNED, Policy, policy_bytes, policy_free, policy_frequency, policy_init, policy_resized,
     policy_set_frequency, policy_settle, policy_study, policy_worth,
 )
+from hybridcore._native.probe cimport Event
 from hybridcore._native.removals cimport Removal, Removals, removals_init, removals_next
 from hybridcore._native.sections cimport Section, enter, hold, leave, take
 from hybridcore._native.table cimport table_free, table_init, table_need_extras, table_need_wheel
@@ -44,6 +46,7 @@ cdef object MISSING = object()
 include "memory/arguments.pxi"
 include "memory/lookup.pxi"
 include "memory/order.pxi"
+include "memory/probing.pxi"
 include "memory/removal.pxi"
 include "memory/eviction.pxi"
 include "memory/writing.pxi"
@@ -91,7 +94,7 @@ cdef class MemoryStore:
             self.timer = timer
             self.listener = listener
             self.estimates = estimates
-            self.is_plain = counted and ttl_ns == 0 and listener is None
+            self.is_plain = is_plain(self)
             if self.table.count and not take_all(self, &old):   # a second call starts anew
                 raise MemoryError()
             policy_free(&self.table.policy)
@@ -101,6 +104,7 @@ cdef class MemoryStore:
     def __dealloc__(self):
         release_all(self)
         table_free(&self.table)
+        PyMem_RawFree(self.probe.events)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -544,6 +548,38 @@ cdef class MemoryStore:
         if self.table.wheel != NULL:
             total += sizeof(self.table.wheel[0])
         return total + policy_bytes(&self.table.policy)
+
+    @cython.critical_section
+    def set_probe(self, uint64_t below, prober, dict names=None, /):
+        """Note the requests of keys whose hash is below; 0: none, and no more.
+
+        ``prober()`` is called when the probe is full and is to call `probed`. ``names`` gets the
+        keys by hash.
+        """
+        if prober is not None and self.probe.events == NULL:
+            self.probe.events = <Event*> PyMem_RawMalloc(EVENTS * sizeof(Event))
+            if self.probe.events == NULL:
+                raise MemoryError()
+        self.prober = prober
+        self.names = names
+        self.probe.below = 0 if prober is None else below
+        self.is_plain = is_plain(self)
+
+    @cython.critical_section
+    def probed(self):
+        """Return what was noted since the last call, as packed events, and how many were lost."""
+        cdef uint32_t count = self.probe.count
+        cdef uint64_t lost = self.probe.lost
+        self.probe.count = 0
+        self.probe.lost = 0
+        return PyBytes_FromStringAndSize(
+            <char*> self.probe.events, count * <Py_ssize_t> sizeof(Event)
+        ), lost
+
+    @property
+    def prober(self):
+        """What `set_probe` was told to call."""
+        return self.prober
 
     @cython.critical_section
     def check(self):

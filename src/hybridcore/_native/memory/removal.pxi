@@ -36,6 +36,8 @@ cdef bint take_out(
     store.size -= size
     store.removed_size[cause] += size
     store.removals[cause] += 1
+    if cause != SIZE and unlikely(store.table.entries[i].hash < store.probe.below):
+        probe_note(&store.probe, store.table.entries[i].hash, 0, REMOVED)
     table_remove(&store.table, i)
     return True
 

@@ -92,6 +92,8 @@ cdef int write(
     finally:
         leave(&section)
     release(store, &removals)
+    if unlikely(hash < store.probe.below):
+        note_put(store, key, hash, size)
     return 0
 
 
