@@ -44,6 +44,7 @@ from hybridcore.types import (
 )
 
 if TYPE_CHECKING:
+    from hybridcore.analytics import Analytics, Analyzer
     from hybridcore.breaker import Breaker
     from hybridcore.bulkhead import Bulkhead
     from hybridcore.codec import Codec, Codecs, Compression
@@ -77,6 +78,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Admission": "disk",
+    "Analytics": "analytics",
+    "Analyzer": "analytics",
     "AsyncCached": "decorators",
     "Cached": "decorators",
     "Breaker": "breaker",
@@ -117,6 +120,8 @@ _LAZY = {
 __all__ = [
     "Adaptive",
     "Admission",
+    "Analytics",
+    "Analyzer",
     "AsyncCached",
     "Breaker",
     "BreakerOpenError",

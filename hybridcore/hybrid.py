@@ -27,11 +27,12 @@ from hybridcore.origins.threads import in_background, making_room, on_background
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from typing_extensions import Self
 
     from hybridcore._native import Flight
+    from hybridcore.analytics import Analytics, Recommendation, Recorder, StoreAnalytics
     from hybridcore.breaker import Circuit
     from hybridcore.bulkhead import Bulkhead
     from hybridcore.disk import Lmdb
@@ -100,6 +101,8 @@ class HybridCache(Front[K, V]):
             disk that is slow or wears are saved, and what is in memory does not survive a restart.
         features: by name, False for what this cache is to do without.
         listener: hears of every lookup that missed memory.
+        analytics: True, or `Analytics` with options: a sample of the requests is looked at, for
+            `recommend` and what else `analytics` tells.
 
     Raises:
         ConfigurationError: options that contradict each other.
@@ -121,6 +124,7 @@ class HybridCache(Front[K, V]):
         spill: bool = False,
         features: Mapping[Feature, bool] | None = None,
         listener: Listener | None = None,
+        analytics: Analytics | bool = False,
     ) -> None:
         check_strategy(strategy)
         self.rules = Rules(defaults, rules)
@@ -190,6 +194,9 @@ class HybridCache(Front[K, V]):
         self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
         self._go_straight(self._engine.straight)
         self._engine.straighten()
+        self._analytics: StoreAnalytics | None = None
+        if analytics:
+            self._analytics = self._analyze(analytics)
         if self.features.restricted:
             self._features_switched()
 
@@ -440,6 +447,45 @@ class HybridCache(Front[K, V]):
             None if self._engine.guard is None else self._engine.guard.stats(),
             None if self._engine.queue is None else self._engine.queue.stats(),
         )
+
+    @property
+    def analytics(self) -> StoreAnalytics:
+        """Curve, predictions and recordings of the memory tier."""
+        if self._analytics is None:
+            self._analytics = self._analyze(False)
+        return self._analytics
+
+    def recommend(
+        self,
+        *,
+        hit_ratio: float | None = None,
+        sizes: Sequence[float] | None = None,
+        cost: float = 1.0,
+    ) -> Recommendation:
+        """What size to give the memory tier, and what that would save. Needs ``analytics=True``.
+
+        Args:
+            hit_ratio: that is wanted; by default 95 % of what any size could reach.
+            sizes: to compare; by default a quarter to eight times the size there is.
+            cost: of a call of the origin.
+        """
+        return self.analytics.recommend(hit_ratio=hit_ratio, sizes=sizes, cost=cost)
+
+    def record(
+        self, path: str | os.PathLike[str], sample: float = 0.1, *, keys: bool = False
+    ) -> Recorder:
+        """Record what memory is asked for until the result, a context manager, is closed.
+
+        See `hybridcore.analytics.Recorder`.
+        """
+        return self.analytics.record(path, sample, keys)
+
+    def _analyze(self, options: Analytics | bool) -> StoreAnalytics:
+        from hybridcore.analytics import StoreAnalytics
+
+        engine, disk = self._engine, self._engine.disk
+        measures = {} if disk is None else {"disk": lambda: float(disk.stats().used_bytes)}
+        return StoreAnalytics(engine.memory, options, lambda: engine.origin_stats().loads, measures)
 
     def close(self) -> None:
         """Close the disk tier and the origin; further calls raise ClosedError."""
