@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-COMMANDS = ("replay", "queue", "dlq")
+COMMANDS = ("dlq", "mrc", "queue", "recommend", "replay", "simulate")
 
 
 class UsageError(Exception):
