@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from bench import compat, decorators, disk, disk_hits, hit_ratio, hybrid, ratios, table, tails
+from bench import (
+    compat,
+    curve,
+    decorators,
+    disk,
+    disk_hits,
+    hit_ratio,
+    hybrid,
+    ratios,
+    table,
+    tails,
+)
 
 
 def main() -> None:
@@ -13,6 +24,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="NAME")
     for name, module, summary in (
         ("compat", compat, "compare our cachetools with cachetools"),
+        ("curve", curve, "compare predicted hit ratios with replayed ones"),
         ("decorators", decorators, "compare decorated functions in interleaved rounds"),
         ("disk", disk, "compare caches on disk, and how several processes read one"),
         ("disk_hits", disk_hits, "replay traces through directories of one size"),
