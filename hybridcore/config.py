@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -163,6 +164,12 @@ class EntryOptions:
                 merged._fill(values)
         merged._refuse(lambda pair: pair.option in over.given)
         return merged
+
+    def kept_past_ttl(self, stale: float) -> EntryOptions:
+        """Return these options with another ``stale``, whatever the ttl."""
+        options = copy(self)
+        object.__setattr__(options, "stale", stale)
+        return options
 
     def check(self) -> None:
         """Refuse what is given in vain when there is nothing to inherit from.

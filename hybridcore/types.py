@@ -41,6 +41,8 @@ class Validators:
 
     etag: str | None = None
     last_modified: str | None = None
+    must_revalidate: bool = field(default=False, kw_only=True)
+    """Whether the copy may be used past its ttl only when the origin says that it is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Loaded(Generic[V]):
 
     ``ttl`` (seconds), ``cost`` and ``importance`` override the cache's own when the origin knows
     better. ``tags`` name groups to be invalidated together, ``depends_on`` the keys of which this
-    value is made.
+    value is made. ``stale`` are the seconds for which it may be kept past its ttl, in the place of
+    the cache's own; with ``store=False`` it is given to who asks and kept in no tier.
     """
 
     value: V
@@ -66,6 +69,8 @@ class Loaded(Generic[V]):
     importance: float | None = None
     tags: tuple[str, ...] = ()
     depends_on: tuple[Any, ...] = ()
+    stale: float | None = None
+    store: bool = True
 
 
 def is_plain(answer: object) -> bool:
@@ -83,9 +88,15 @@ def is_plain(answer: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """An origin's answer: the copy you hold is still right; keep it for another ``ttl``."""
+    """An origin's answer: the copy you hold is still right; keep it for another ``ttl``.
+
+    ``validators`` take the place of those held, ``stale`` and ``store`` are those of `Loaded`.
+    """
 
     ttl: float | None = None
+    validators: Validators | None = None
+    stale: float | None = None
+    store: bool = True
 
 
 @dataclass(frozen=True, slots=True)

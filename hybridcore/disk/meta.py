@@ -21,6 +21,7 @@ def encode_meta(validators: Validators | None, tag: str | None) -> bytes:
     known: dict[str, str | None] = {"tag": tag}
     if validators is not None:
         known |= {"etag": validators.etag, "last_modified": validators.last_modified}
+        known["must_revalidate"] = "1" if validators.must_revalidate else None
     said = {name: text for name, text in known.items() if text is not None}
     return msgspec.msgpack.encode(said) if said else b""
 
@@ -39,7 +40,8 @@ def decode_meta(meta: bytes) -> tuple[Validators | None, str | None]:
     tag = said.get("tag")
     if etag is None and last_modified is None:
         return None, tag
-    return Validators(etag=etag, last_modified=last_modified), tag
+    checked = said.get("must_revalidate") == "1"
+    return Validators(etag=etag, last_modified=last_modified, must_revalidate=checked), tag
 
 
 def tag_of(record: memoryview) -> str | None:

@@ -188,7 +188,7 @@ class Loads(Base):
                     f"the origin answered 'not modified' for {key!r}, but no copy is held"
                 )
             self._count("not_modified")
-            value, validators = flight.copy.value, flight.copy.validators
+            value, validators = flight.copy.value, answer.validators or flight.copy.validators
         elif isinstance(answer, (NotFound, NotFoundError)):
             self._count("not_found")
         else:
@@ -196,8 +196,13 @@ class Loads(Base):
                 "an origin is expected to answer Loaded, NotModified or NotFound, "
                 f"got {type(answer).__name__}"
             )
-        if isinstance(answer, (Loaded, NotModified)) and answer.ttl is not None:
-            ttl = answer.ttl
+        stored = value is not MISSING
+        if isinstance(answer, (Loaded, NotModified)):
+            stored = answer.store
+            if answer.ttl is not None:
+                ttl = answer.ttl
+            if answer.stale is not None:
+                options = options.kept_past_ttl(answer.stale)
         cost = self._costs.of(self.rules.of(key), took)
         importance = 1.0
         if isinstance(answer, Loaded):
@@ -207,9 +212,9 @@ class Loads(Base):
             with self._flights.lock(key):
                 if not self._flights.holds(flight):
                     pass
-                elif value is MISSING:
+                elif not stored:
                     self.tiers.forget(key)
-                    if self._is_on("negative"):
+                    if value is MISSING and self._is_on("negative"):
                         lasting = answer.ttl if isinstance(answer, NotFound) else None
                         self._missing.note(
                             key,
@@ -238,7 +243,10 @@ class Loads(Base):
             self._flights.end_lost(flight)
 
     def _is_servable(self, copy: Copy) -> bool:
-        return copy.state is not State.STALE or self._is_on("stale")
+        if copy.state is not State.STALE:
+            return True
+        strict = copy.validators is not None and copy.validators.must_revalidate
+        return not strict and self._is_on("stale")
 
     def _serve(self, flight: Flight, copy: Copy) -> None:
         """End a flight with a copy."""

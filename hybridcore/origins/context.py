@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from hybridcore.errors import ConfigurationError, OriginError, OriginUnavailableError
@@ -102,18 +103,17 @@ class LoadContext:
             return result
         ttl = None if self.ttl is None else seconds(self.ttl)
         if isinstance(result, NotModified):
-            return NotModified(ttl) if result.ttl is None else result
+            return replace(result, ttl=ttl) if result.ttl is None else result
         loaded: Loaded[Any] = result if isinstance(result, Loaded) else Loaded(result)
         cost = self.cost if loaded.cost is None else loaded.cost
         importance = self.importance if loaded.importance is None else loaded.importance
-        return Loaded(
-            loaded.value,
-            ttl if loaded.ttl is None else loaded.ttl,
-            loaded.validators,
-            None if cost is None else _measure("cost", cost),
-            None if importance is None else _measure("importance", importance),
-            loaded.tags or _several("tags", self.tags),
-            loaded.depends_on or _several("depends_on", self.depends_on),
+        return replace(
+            loaded,
+            ttl=ttl if loaded.ttl is None else loaded.ttl,
+            cost=None if cost is None else _measure("cost", cost),
+            importance=None if importance is None else _measure("importance", importance),
+            tags=loaded.tags or _several("tags", self.tags),
+            depends_on=loaded.depends_on or _several("depends_on", self.depends_on),
         )
 
     def __repr__(self) -> str:
