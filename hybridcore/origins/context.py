@@ -21,7 +21,7 @@ class LoadContext:
     >>> ctx = LoadContext("repo:python/cpython", {"owner": "python", "name": "cpython"})
     >>> ctx.ttl, ctx.tags = "5m", ["python"]
     >>> ctx.answer({"stars": 60_000})
-    Loaded(value={'stars': 60000}, ttl=300.0, ..., tags=('python',), depends_on=())
+    Loaded(value={'stars': 60000}, ttl=300.0, ..., tags=('python',), ...)
     """
 
     __slots__ = ("_held", "args", "cost", "depends_on", "importance", "key", "tags", "ttl")

@@ -16,12 +16,10 @@ from hybridcore.errors import (
     OriginTimeoutError,
     OriginUnavailableError,
 )
-from hybridcore.types import Loaded, NotFound, NotModified, Validators
+from hybridcore.types import Validators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from hybridcore.types import Answer
+    from collections.abc import Iterable, Mapping
 
 MISSING = (404, 410)
 """Statuses that say: there is no such key."""
@@ -62,6 +60,8 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes
     redirect: str | None = None
+    seconds: float = 0.0
+    """From the request until it was complete."""
 
 
 class Body:
@@ -207,47 +207,10 @@ def check_success(request: Request, reply: Reply) -> None:
         raise OriginError(_answered(request, reply))
 
 
-def answer(
-    request: Request,
-    reply: Reply,
-    held: Validators | None,
-    decode: Callable[[bytes, str], Any],
-    ttl_from_headers: bool,
-) -> Answer[Any]:
-    """Return what the reply to a load says about the key."""
-    ttl = freshness(reply.headers) if ttl_from_headers else None
-    if reply.status == HTTPStatus.NOT_MODIFIED and held is not None:
-        return NotModified(ttl)
-    if reply.status in MISSING:
-        return NotFound()
-    check_success(request, reply)
-    try:
-        value = decode(reply.body, reply.headers.get("content-type", ""))
-    except (ValueError, RecursionError) as error:  # msgspec raises both
-        raise OriginError(f"{request} answered with a body that is damaged: {error}") from error
-    return Loaded(value, ttl, validators(reply.headers))
-
-
 def validators(headers: Mapping[str, str]) -> Validators | None:
     """Return the reply's validators, if it has any."""
     etag, last_modified = headers.get("etag"), headers.get("last-modified")
     return Validators(etag, last_modified) if etag or last_modified else None
-
-
-def freshness(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds for which a reply stays fresh (RFC 9111), or None if it is silent.
-
-    >>> freshness({"cache-control": "public, max-age=60", "age": "10"})
-    50.0
-    """
-    directives = {}
-    for part in headers.get("cache-control", "").split(","):
-        name, _, argument = part.strip().lower().partition("=")
-        directives[name] = argument.strip('"')
-    if "no-store" in directives or "no-cache" in directives:
-        return 0.0
-    max_age = _number(directives.get("max-age", ""))
-    return None if max_age is None else max(0.0, max_age - (_number(headers.get("age", "")) or 0))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -256,13 +219,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     Reads ``Retry-After`` (seconds or a date), else ``X-RateLimit-Reset`` when nothing remains.
     Dates are measured from the reply's own ``Date``, so that clocks need not agree.
     """
-    now = _timestamp(headers.get("date", "")) or time.time()
+    now = timestamp(headers.get("date", "")) or time.time()
     asked = headers.get("retry-after", "")
-    wait = _number(asked)
+    wait = number(asked)
     if wait is None:
-        until = _timestamp(asked)
+        until = timestamp(asked)
         if until is None and headers.get("x-ratelimit-remaining", "").strip() == "0":
-            reset = _number(headers.get("x-ratelimit-reset", ""))
+            reset = number(headers.get("x-ratelimit-reset", ""))
             until = now + reset if reset is not None and reset < EPOCH else reset
         wait = None if until is None else until - now
     return None if wait is None else min(max(0.0, wait), LONGEST_QUIET)
@@ -308,12 +271,14 @@ def _answered(request: Request, reply: Reply) -> str:
     return f"{request} answered {reply.status}{phrase}"
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """Return the number that a header says, None if it is none that counts something."""
     text = text.strip()
     return min(float(text), FARTHEST) if text.isascii() and text.isdigit() else None
 
 
-def _timestamp(date: str) -> float | None:
+def timestamp(date: str) -> float | None:
+    """Return a header's date in seconds since the epoch, None if it is no date."""
     try:
         moment = parsedate_to_datetime(date)
     except (ValueError, TypeError, IndexError):

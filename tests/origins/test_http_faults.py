@@ -353,8 +353,11 @@ def test_endless_error_body_is_not_read_to_its_end(call, make, service):
         (b"\xff", {"Content_Type": "text/plain"}),
         (b"x", {"Content_Type": "text/plain; charset=nonsense"}),
         (b"not gzip", {"Content_Encoding": "gzip"}),
+        (gzip.compress(bytes(9))[:-1], {"Content_Encoding": "gzip"}),
+        (gzip.compress(bytes(9)) + gzip.compress(bytes(9))[:-9], {"Content_Encoding": "gzip"}),
+        (gzip.compress(bytes(9)) + b"more", {"Content_Encoding": "x-gzip"}),
     ],
-    ids=["json", "deep-json", "text", "charset", "gzip"],
+    ids=["json", "deep-json", "text", "charset", "gzip", "half", "half-member", "more"],
 )
 def test_damaged_bodies_are_no_values(call, make, service, body, headers):
     """A body that is not what its headers say is an OriginError."""
