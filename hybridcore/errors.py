@@ -16,6 +16,7 @@
           |    +-- BulkheadFullError        it has as many calls as it may get
           +-- OriginTimeoutError (TimeoutError)
           +-- ReadOnlyOriginError           a write to an origin that takes none
+          +-- ConflictError                 a write met a change of somebody else
           +-- PartialLoadError              get_many got some of the keys
 
 Each is the builtin exception in parentheses as well.
@@ -98,6 +99,10 @@ class OriginTimeoutError(OriginError, TimeoutError):
 
 class ReadOnlyOriginError(OriginError):
     """The origin takes no writes."""
+
+
+class ConflictError(OriginError):
+    """The origin has another version than the one that the write started from; it was not made."""
 
 
 class PartialLoadError(OriginError):

@@ -13,6 +13,7 @@ from hybridcore.origins.usage import Meter
 if TYPE_CHECKING:
     from hybridcore.origins.guarded import Guard, GuardedOrigin
     from hybridcore.origins.http import HttpOrigin
+    from hybridcore.origins.object_store import ObjectStoreOrigin
 
 __all__ = [
     "CallableOrigin",
@@ -22,6 +23,7 @@ __all__ = [
     "LoadContext",
     "Loaders",
     "Meter",
+    "ObjectStoreOrigin",
     "Origin",
 ]
 
@@ -31,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from hybridcore.origins.http import HttpOrigin
 
         return HttpOrigin
+    if name == "ObjectStoreOrigin":
+        from hybridcore.origins.object_store import ObjectStoreOrigin
+
+        return ObjectStoreOrigin
     if name in ("Guard", "GuardedOrigin"):
         from hybridcore.origins import guarded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -75,8 +76,9 @@ class _Server(ThreadingHTTPServer):
         """A client that hangs up early is what several tests are about."""
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
+@contextmanager
+def running_service() -> Iterator[Service]:
+    """Start a service and stop it."""
     service = Service()
     server = _Server(("127.0.0.1", 0), type("Bound", (Exchange,), {"service": service}))
     service.url = f"http://127.0.0.1:{server.server_port}/base/"
@@ -87,6 +89,12 @@ def service() -> Iterator[Service]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with running_service() as service:
+        yield service
 
 
 class Face:
