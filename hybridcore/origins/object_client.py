@@ -34,6 +34,8 @@ WITHOUT_CLIENT = ("file", "memory")
 LONGEST_BACKOFF = 5.0
 """Seconds between two tries at most."""
 
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
+"""How S3, Azure and Google say that there is none."""
 _STATUS = re.compile(r"status code: (\d{3})")
 
 
@@ -126,6 +128,12 @@ class Call:
         self.bytes_in = self.bytes_out = self.not_modified = 0
 
 
+def is_missing(error: Exception) -> bool:
+    """Whether an error says that there is no such object, where its bucket is there."""
+    there = not any(code in str(error) for code in _NO_BUCKET)
+    return isinstance(error, FileNotFoundError) and there
+
+
 def path_of(key: object) -> str:
     """Return a key as the path of an object below the prefix.
 
@@ -203,7 +211,9 @@ def _failure(what: str, error: Exception) -> Exception:
     found = _STATUS.search(text)
     status = f" ({found[1]})" if found else ""
     if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"{what} answered that there is no such object")
+        if what.startswith("GET") and is_missing(error):
+            return NotFoundError(f"{what} answered that there is no such object")
+        return OriginError(f"{what} failed{status}: there is no such bucket, directory or upload")
     if isinstance(error, (exceptions.PreconditionError, exceptions.AlreadyExistsError)):
         return ConflictError(
             f"{what} met another version than the one expected: nothing was written. Load it again "

@@ -19,7 +19,7 @@ from hybridcore.origins import http_rules
 from hybridcore.origins.base import Origin
 from hybridcore.origins.http_caching import CachePolicy
 from hybridcore.origins.http_rules import Reply
-from hybridcore.origins.object_client import Call, ObjectClient, path_of
+from hybridcore.origins.object_client import Call, ObjectClient, is_missing, path_of
 from hybridcore.origins.threads import run_in_thread
 from hybridcore.types import Answer, Loaded, NotFound, NotModified, Validators
 from hybridcore.units import Duration, Size, size_in_bytes
@@ -400,6 +400,8 @@ class ObjectStoreOrigin(Origin[str, Any]):
 
     def _without_body(self, key: str, call: Call, error: Exception) -> Answer[Any]:
         if isinstance(error, FileNotFoundError):
+            if not is_missing(error):
+                raise error
             self._noted(key, None)
             return NotFound()
         call.not_modified = 1

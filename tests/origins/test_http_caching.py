@@ -180,12 +180,12 @@ def make_store(call, make, tmp_path):
     """Make stores of both tiers over an origin of the service, their time standing still."""
     stores = []
 
-    def make_store(clock, **options):
+    def make_store(clock, soft_timeout=None, **options):
         store = hc.HybridCache(
             hc.Cache(100, timer=lambda: clock[0]),
             hc.Lmdb(tmp_path / "disk", clock=lambda: 10**18 + int(clock[0] * 1e9)),
             make(retries=0, **options),
-            defaults=hc.EntryOptions(ttl=1000, stale=1000, throttle=0),
+            defaults=hc.EntryOptions(ttl=1000, stale=1000, throttle=0, soft_timeout=soft_timeout),
             breaker=None,
         )
         stores.append(store)
@@ -255,6 +255,25 @@ def test_must_revalidate_is_renewed_but_never_stale(get, make_store, service, ti
     assert service.seen[-1].headers["If-None-Match"] == '"1"'
     service.handler = down
     assert get(store, "k") == b"v"
+
+
+@pytest.mark.parametrize("said", ["stale-while-revalidate=30", "must-revalidate"])
+def test_stale_while_revalidate_with_a_soft_timeout(get, make_store, service, said):
+    """A slow service has its stale copy served meanwhile, if it allows that."""
+    clock = [0.0]
+    store = make_store(clock, soft_timeout=0.01)
+    service.handler = lambda exchange: exchange.reply(
+        200, b"old", Cache_Control=f"max-age=60, {said}", ETag='"1"'
+    )
+    get(store, "k")
+    clock[0] = 61.0
+
+    def slow(exchange):
+        service.stopping.wait(0.2)
+        exchange.reply(200, b"new", Cache_Control="max-age=60")
+
+    service.handler = slow
+    assert get(store, "k") == (b"old" if said.startswith("stale") else b"new")
 
 
 def test_no_cache_is_checked_each_time(get, make_store, service):

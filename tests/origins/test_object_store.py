@@ -333,23 +333,32 @@ def test_conditional_uploads(call, open_s3, tmp_path):
 
 
 MEASURE = """
-import json, resource, sys
+import json, re, sys
 from hybridcore.origins import ObjectStoreOrigin
 
 url, options, source, target = sys.argv[1], json.loads(sys.argv[2]), *sys.argv[3:5]
-origin = ObjectStoreOrigin(url, options=options, writable=True)
+origin = ObjectStoreOrigin(url, options=options, writable=True, timeout="100s")
 origin.store("warm.bin", b"x")
 origin.load("warm.bin")
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with open("/proc/self/status") as status:
+        return 1024 * int(re.search("VmHWM:\\s+(\\d+) kB", status.read())[1])
 
-before = peak()
-origin.upload("big.bin", source)
-uploaded = peak()
-origin.download("big.bin", target)
-print(json.dumps([uploaded - before, peak() - uploaded]))
+def growth(step, *args):
+    with open("/proc/self/clear_refs", "w") as reset:
+        reset.write("5")  # the peak is what it takes now
+    before = peak()
+    step(*args)
+    return peak() - before
+
+print(json.dumps([growth(step, "big.bin", path) for step, path in (
+    (origin.upload, source), (origin.download, target)
+)]))
 """
+
+
+has_peak = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux")
 
 
 def growth(url, options, size, tmp_path):
@@ -358,18 +367,20 @@ def growth(url, options, size, tmp_path):
     with open(source, "wb") as file:
         file.truncate(size)
     command = [sys.executable, "-c", MEASURE, url, json.dumps(options), str(source), str(target)]
-    done = subprocess.run(command, check=True, timeout=110, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, timeout=118, capture_output=True, text=True)
     assert target.stat().st_size == size
     return json.loads(done.stdout)
 
 
+@has_peak
 def test_large_objects_take_little_memory(s3, tmp_path):
     """64 MiB through S3 take the parts that are under way, and not the object."""
     upload, download = growth(f"s3://{s3.make_bucket()}", s3.options, 64 << 20, tmp_path)
     assert upload < 56 << 20
-    assert download < 16 << 20
+    assert download < 24 << 20
 
 
+@has_peak
 @pytest.mark.slow
 def test_a_gibibyte_takes_little_memory(tmp_path):
     """1 GiB to and from a directory takes no more memory than 64 MiB does."""
@@ -409,6 +420,16 @@ def test_wrong_credentials(call, s3, open_s3, tmp_path):
     shown = f"{caught.value!r}{caught.value.__cause__!r}{origin!r}{origin.usage()}{vars(origin)}"
     assert SECRET not in shown.lower()
     assert origin.usage().errors == {"OriginError": 3}
+
+
+def test_a_bucket_that_is_not_there(call, s3, tmp_path):
+    """A missing bucket is an error, and not a bucket without objects."""
+    origin = ObjectStoreOrigin("s3://no-such-bucket", options=s3.options, writable=True)
+    with in_a_store(origin, tmp_path) as store:
+        with pytest.raises(OriginError, match="no such bucket"):
+            get(call, store)
+        with pytest.raises(OriginError, match="no such bucket"):
+            call(origin, "store", "k", "v")
 
 
 def test_a_service_that_is_down(call, open_s3, s3, tmp_path):

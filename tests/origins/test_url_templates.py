@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hybridcore as hc
 from hybridcore.errors import ConfigurationError, OriginError
 from hybridcore.origins import HttpOrigin
 from hybridcore.origins.url_template import UrlTemplate
@@ -209,6 +210,23 @@ def test_how_a_bulk_reply_is_split(call, make, service, split, body, values):
         for error in answers.values():
             assert isinstance(error, OriginError)
             assert values in str(error)
+
+
+def test_bulk_fills_the_tiers(call, make, rows, tmp_path):
+    """get_many is one bulk request for what no tier has, the keys that are missing included."""
+    with hc.HybridCache(
+        hc.Cache(10), hc.Lmdb(tmp_path / "disk"), make(rows.url + "{id}", bulk="/items?ids={keys}")
+    ) as store:
+        get_many = store.get_many
+        if call.loop is not None:
+
+            def get_many(keys):
+                return call.loop.run_until_complete(store.aio.get_many(keys))
+
+        for _ in range(2):
+            assert get_many(["1", "b c", "nope"]) == {"1": "one", "b c": "two"}
+            store.memory.clear()
+        assert [unquote(exchange.path) for exchange in rows.seen] == ["/items?ids=1,b c,nope"]
 
 
 def test_a_bulk_endpoint_that_is_not_there(call, make, service):
