@@ -10,45 +10,38 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from hybridcore.errors import ConfigurationError, OriginError, OriginUnavailableError
+from hybridcore.errors import ConfigurationError, OriginError
 from hybridcore.origins import http_rules
 from hybridcore.origins.base import Origin
 from hybridcore.origins.http_caching import CachePolicy
 from hybridcore.origins.http_rules import Reply
 from hybridcore.origins.object_client import Call, ObjectClient, is_missing, path_of
+from hybridcore.origins.object_streams import (
+    PIECE,
+    ObjectReader,
+    StoredObject,
+    check_whole,
+    stored,
+)
 from hybridcore.origins.threads import run_in_thread
 from hybridcore.types import Answer, Loaded, NotFound, NotModified, Validators
 from hybridcore.units import Duration, Size, size_in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-    from datetime import datetime
 
     from obstore import GetResult, ObjectMeta
 
     from hybridcore.stats import OriginUsage
 
-PIECE = 1 << 20
-"""Bytes that a stream reads at a time."""
 PART = 8 << 20
 """Bytes of a part of a multipart upload, of which `PARTS` are under way at a time."""
 PARTS = 4
 REMEMBERED = 65536
 """Keys whose versions are known to conditional writes."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """What a store tells of an object: its key below the prefix, its size in bytes."""
-
-    key: str
-    size: int
-    etag: str | None
-    modified: datetime
 
 
 class ObjectStoreOrigin(Origin[str, Any]):
@@ -254,7 +247,7 @@ class ObjectStoreOrigin(Origin[str, Any]):
             with self._client.calling("GET", key, calls=0) as call:
                 piece = await anext(pieces, None)
                 if piece is None:
-                    _check_whole(key, read, result.meta)
+                    check_whole(key, read, result.meta)
                     return
                 call.bytes_in = len(piece)
             read += len(piece)
@@ -279,7 +272,7 @@ class ObjectStoreOrigin(Origin[str, Any]):
             with contextlib.suppress(OSError):
                 os.unlink(partial)
             raise
-        return _stored(reader.meta, key)
+        return stored(reader.meta, key)
 
     async def adownload(self, key: str, path: str | os.PathLike[str]) -> StoredObject:
         """Twin of `download`, in a worker thread."""
@@ -358,7 +351,7 @@ class ObjectStoreOrigin(Origin[str, Any]):
                 found = next(listing, None)
             if found is None:
                 return
-            yield from map(_stored, found)
+            yield from map(stored, found)
 
     async def aobjects(self, prefix: str = "") -> AsyncIterator[StoredObject]:
         """Twin of `objects`."""
@@ -372,7 +365,7 @@ class ObjectStoreOrigin(Origin[str, Any]):
             if found is None:
                 return
             for meta in found:
-                yield _stored(meta)
+                yield stored(meta)
 
     # What origins have in common
 
@@ -389,12 +382,12 @@ class ObjectStoreOrigin(Origin[str, Any]):
     def __repr__(self) -> str:
         return f"ObjectStoreOrigin({self.name})"
 
-    def _reader(self, key: str) -> _ObjectReader:
+    def _reader(self, key: str) -> ObjectReader:
         import obstore
 
         path = path_of(key)
         with self._client.calling("GET", key):
-            return _ObjectReader(self._client, key, obstore.get(self._client.store, path))
+            return ObjectReader(self._client, key, obstore.get(self._client.store, path))
 
     # What to send and what the answers mean, the same for both faces.
 
@@ -416,7 +409,7 @@ class ObjectStoreOrigin(Origin[str, Any]):
 
     def _answer(self, key: str, call: Call, result: GetResult, body: bytes) -> Answer[Any]:
         call.bytes_in = len(body)
-        _check_whole(key, len(body), result.meta)
+        check_whole(key, len(body), result.meta)
         said = result.attributes
         try:
             value = self._decode(body, said.get("Content-Type") or _type_of(key))
@@ -495,49 +488,8 @@ class ObjectStoreOrigin(Origin[str, Any]):
             raise self._read_only("give it writable=True")
 
 
-class _ObjectReader(io.RawIOBase):
-    """The bytes of an object as they arrive."""
-
-    def __init__(self, client: ObjectClient, key: str, result: GetResult) -> None:
-        self._client = client
-        self._key = key
-        self.meta = result.meta
-        self._pieces = iter(result.stream(PIECE))
-        self._rest = memoryview(b"")
-        self._read = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            with self._client.calling("GET", self._key, calls=0) as call:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    _check_whole(self._key, self._read, self.meta)
-                    return 0
-                call.bytes_in = len(piece)
-            self._read += len(piece)
-            self._rest = memoryview(piece)
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-
 def _conditions(held: Validators | None) -> Any:
     return None if held is None or held.etag is None else {"if_none_match": held.etag}
-
-
-def _check_whole(key: str, size: int, meta: ObjectMeta) -> None:
-    if size != meta["size"]:
-        raise OriginUnavailableError(f"of {key!r} came {size} bytes of {meta['size']}")
-
-
-def _stored(meta: ObjectMeta, key: str | None = None) -> StoredObject:
-    return StoredObject(
-        meta["path"] if key is None else key, meta["size"], meta["e_tag"], meta["last_modified"]
-    )
 
 
 def _type_of(key: str) -> str:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hybridcore.origins import HttpOrigin
+from hybridcore.origins import HttpOrigin, ObjectStoreOrigin
+
+from .s3_server import S3, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,3 +135,30 @@ def make(service: Service, call: Face) -> Iterator[Callable[..., HttpOrigin[Any]
     yield make
     for origin in made:
         call(origin, "close")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    with running() as service:
+        yield service
+
+
+@pytest.fixture
+def open_s3(s3: S3) -> Callable[..., ObjectStoreOrigin]:
+    """Make origins of one bucket."""
+    bucket = s3.make_bucket()
+
+    def make(prefix: str = "deep/prefix", **options: Any) -> ObjectStoreOrigin:
+        more = {"options": s3.options, "writable": True, "retries": 0} | options
+        return ObjectStoreOrigin(f"s3://{bucket}/{prefix}", **more)
+
+    return make
+
+
+def gather(pieces):
+    """What an async iterator gives."""
+
+    async def all_of_it():
+        return [piece async for piece in pieces]
+
+    return all_of_it()
