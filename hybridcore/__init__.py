@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from hybridcore.hybrid import HybridCache
     from hybridcore.origins import (
         CallableOrigin,
+        GitHubOrigin,
         Guard,
         GuardedOrigin,
         HttpOrigin,
@@ -100,6 +101,7 @@ _LAZY = {
     "Event": "events",
     "EventBus": "events",
     "EventKind": "events",
+    "GitHubOrigin": "origins",
     "Guard": "origins",
     "GuardedOrigin": "origins",
     "HttpOrigin": "origins",
@@ -151,6 +153,7 @@ __all__ = [
     "EventBus",
     "EventKind",
     "EvictionCause",
+    "GitHubOrigin",
     "Guard",
     "GuardedOrigin",
     "HttpOrigin",

@@ -111,6 +111,9 @@ class NotFound:
 
 Answer = Loaded[V] | NotModified | NotFound
 
+Written = Validators | Loaded[V] | NotFound | None
+"""What an origin says of a write: the validators of what was written, or what is there instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[V]):

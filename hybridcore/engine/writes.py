@@ -13,6 +13,7 @@ from hybridcore.errors import (
 )
 from hybridcore.events import EventKind
 from hybridcore.flights import begins
+from hybridcore.types import Loaded, NotFound, Validators
 
 if TYPE_CHECKING:
     from hybridcore.config import EntryOptions, Strategy
@@ -58,13 +59,16 @@ class Writes(Reads):
         with self._flights.writing(key) as writers:
             with self._flights.lock(key):
                 self._check_version(key, if_version)
+            self._tell_start(key)
             validators = yield self._written(strategy, "put", "store", (key, value))
             if strategy == "write_through":
                 self._count("stores")
             with self._flights.lock(key):
                 self._flights.supersede(key)
                 self._missing.forget(key)
-                if writers.overlapped:
+                if isinstance(validators, Loaded):
+                    value, validators = validators.value, validators.validators
+                if writers.overlapped or isinstance(validators, NotFound):
                     self.tiers.forget(key)
                 else:
                     self.tiers.keep(
@@ -86,6 +90,7 @@ class Writes(Reads):
             return self._drop(key)
         self._check_key(key)
         with self._flights.writing(key):
+            self._tell_start(key)
             yield self._written(strategy, "delete", "delete", (key,))
             if strategy == "write_through":
                 self._count("deletes")
@@ -109,6 +114,13 @@ class Writes(Reads):
             return Call(self.queue, queued, args)
         assert self.origin is not None
         return Call(self._guarded_writes(self.origin), method, args)
+
+    def _tell_start(self, key: Any) -> None:
+        """Tell an origin that compares versions which copy a write starts from."""
+        if self.origin is not None and self.origin.compares:
+            entry = self.entry(key)
+            if entry is not None and entry.etag is not None:
+                self.origin.started_from(key, Validators(entry.etag))
 
     def dropped(self, key: Any) -> None:
         """The queue gave up a write: the tiers must not tell what the origin will never have."""

@@ -11,12 +11,14 @@ from hybridcore.origins.loaders import Loaders
 from hybridcore.origins.usage import Meter
 
 if TYPE_CHECKING:
+    from hybridcore.origins.github import GitHubOrigin
     from hybridcore.origins.guarded import Guard, GuardedOrigin
     from hybridcore.origins.http import HttpOrigin
     from hybridcore.origins.object_store import ObjectStoreOrigin
 
 __all__ = [
     "CallableOrigin",
+    "GitHubOrigin",
     "Guard",
     "GuardedOrigin",
     "HttpOrigin",
@@ -37,6 +39,10 @@ def __getattr__(name: str) -> Any:
         from hybridcore.origins.object_store import ObjectStoreOrigin
 
         return ObjectStoreOrigin
+    if name == "GitHubOrigin":
+        from hybridcore.origins.github import GitHubOrigin
+
+        return GitHubOrigin
     if name in ("Guard", "GuardedOrigin"):
         from hybridcore.origins import guarded
 

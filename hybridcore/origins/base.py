@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hybridcore.stats import OriginUsage
-    from hybridcore.types import Answer, Validators
+    from hybridcore.types import Answer, Validators, Written
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -61,13 +61,17 @@ class Origin(Generic[K, V]):
             return await run_in_thread(self.load_many, keys)
         return await self._at_once(keys)
 
-    def store(self, key: K, value: V) -> Validators | None:
-        """Write one value through; returns the validators of what was written, if known."""
+    def store(self, key: K, value: V) -> Written[V]:
+        """Write one value through; returns the validators of what was written, if known.
+
+        Where something else is there now, a merged value or one of somebody else, it returns that
+        as `Loaded`, or `NotFound`, and the cache keeps what it returns.
+        """
         if not self._overrides("astore"):
             raise self._read_only()
         return run_blocking(self.astore(key, value))
 
-    async def astore(self, key: K, value: V) -> Validators | None:
+    async def astore(self, key: K, value: V) -> Written[V]:
         """Twin of `store`."""
         if not self._overrides("store"):
             raise self._read_only()
@@ -84,6 +88,12 @@ class Origin(Generic[K, V]):
         if not self._overrides("delete"):
             raise self._read_only()
         await run_in_thread(self.delete, key)
+
+    def started_from(self, key: K, held: Validators | None) -> None:
+        """Hear, before a write of a cache, of the copy that the cache holds.
+
+        An origin overrides it that refuses to write over what its caller has not seen.
+        """
 
     @property
     def writable(self) -> bool:
@@ -132,6 +142,11 @@ class Origin(Generic[K, V]):
             return not (self._overrides("load_many") or self._overrides("load"))
         twin = method[1:] if method.startswith("a") else f"a{method}"
         return self._overrides(twin) and not self._overrides(method)
+
+    @property
+    def compares(self) -> bool:
+        """Whether it wants to hear what a write started from."""
+        return self._overrides("started_from")
 
     def _overrides(self, method: str) -> bool:
         return getattr(type(self), method) is not getattr(Origin, method)

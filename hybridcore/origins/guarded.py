@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from hybridcore.types import Answer, Validators
+    from hybridcore.types import Answer, Validators, Written
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -162,10 +162,10 @@ class GuardedOrigin(Origin[K, V]):
     async def aload_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
         return await self._aask(_Batch(self, held_by_key(keys)))
 
-    def store(self, key: K, value: V) -> Validators | None:
+    def store(self, key: K, value: V) -> Written[V]:
         return self._ask(_Call(self, "store", key, value))
 
-    async def astore(self, key: K, value: V) -> Validators | None:
+    async def astore(self, key: K, value: V) -> Written[V]:
         return await self._aask(_Call(self, "store", key, value))
 
     def delete(self, key: K) -> None:

@@ -21,6 +21,8 @@ from hybridcore.types import Validators
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    import httpx
+
 MISSING = (404, 410)
 """Statuses that say: there is no such key."""
 
@@ -39,12 +41,13 @@ DRAINED = 65536
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as the rules want it sent."""
+    """One request as the rules want it sent; who asks for a ``streamed`` one reads the body."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     content: bytes = b""
+    streamed: bool = False
 
     def __str__(self) -> str:
         """Method and address without what may be secret: user, password, query, headers."""
@@ -54,7 +57,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One complete reply; ``redirect`` is the address it sends us to, if it does."""
+    """One complete reply; ``redirect`` is the address it sends us to, if it does.
+
+    Of a streamed success the body is yet to be read from ``stream``.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -62,6 +68,7 @@ class Reply:
     redirect: str | None = None
     seconds: float = 0.0
     """From the request until it was complete."""
+    stream: httpx.Response | None = None
 
 
 class Body:

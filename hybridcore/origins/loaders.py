@@ -13,7 +13,7 @@ from hybridcore.origins.callable import _acall, _call, _is_async
 from hybridcore.origins.context import LoadContext
 from hybridcore.origins.threads import run_blocking
 from hybridcore.patterns import KeyPattern, Pattern, PatternTable
-from hybridcore.types import Answer, NotFound, Validators
+from hybridcore.types import Answer, NotFound, Validators, Written
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -114,10 +114,10 @@ class Loaders(Origin[K, V]):
             answers |= part
         return {key: answers[key] for key in wanted}
 
-    def store(self, key: K, value: V) -> Validators | None:
+    def store(self, key: K, value: V) -> Written[V]:
         return self._written().store(key, value)
 
-    async def astore(self, key: K, value: V) -> Validators | None:
+    async def astore(self, key: K, value: V) -> Written[V]:
         return await self._written().astore(key, value)
 
     def delete(self, key: K) -> None:

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -182,7 +183,7 @@ class HttpTransport:
         return reply
 
     def _redirected(self, request: Request, target: str, redirects: int) -> Request:
-        moved = Request(request.method, target, request.headers)
+        moved = replace(request, url=target)
         if not rules.same_service(self.base, target):
             raise OriginError(f"{request} redirects to another service, which is refused: {moved}")
         if redirects > MAX_REDIRECTS:
@@ -255,6 +256,8 @@ class HttpTransport:
         client = process.sync_client(self._options)
         started = time.monotonic()
         response = client.send(_built(client, step), stream=True)
+        if step.streamed and response.is_success:
+            return Reply(response.status_code, response.headers, b"", stream=response)
         try:
             body = Body(response.status_code, response.headers, self._max_body, deadline)
             for chunk in response.iter_raw():
@@ -273,6 +276,8 @@ class HttpTransport:
         client = process.async_client(self._options)
         started = time.monotonic()
         response = await client.send(_built(client, step), stream=True)
+        if step.streamed and response.is_success:
+            return Reply(response.status_code, response.headers, b"", stream=response)
         chunks = response.aiter_raw()
         try:
             body = Body(response.status_code, response.headers, self._max_body, deadline)

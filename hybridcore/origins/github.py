@@ -1,0 +1,555 @@
+"""The origin that is a GitHub repository: its files, directories and whatever its API tells."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections import OrderedDict
+from contextlib import asynccontextmanager, contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from hybridcore.errors import ConflictError, OriginError, OriginUnavailableError
+from hybridcore.forks import start_afresh_after_forks
+from hybridcore.origins import github_batch as batch
+from hybridcore.origins import github_rules as rules
+from hybridcore.origins import http_rules
+from hybridcore.origins.base import Origin, held_by_key
+from hybridcore.origins.github_client import GitHubClient
+from hybridcore.origins.github_conflicts import DELETED, Conflict, Policy, checked_policy
+from hybridcore.origins.http_rules import Reply, Request
+from hybridcore.types import Loaded, NotFound, NotModified
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+
+    import httpx
+
+    from hybridcore.origins.github_quota import Limits
+    from hybridcore.origins.transport import Steps
+    from hybridcore.stats import OriginUsage
+    from hybridcore.types import Answer, Validators, Written
+    from hybridcore.units import Duration, Size
+
+REMEMBERED = 100_000
+"""Files whose last seen version is remembered for writes."""
+
+ATTEMPTS = 5
+"""Times that a write is tried when others write, too."""
+
+
+def _as_bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise OriginError(f"a file is expected to be bytes or str, got {type(value).__name__}")
+
+
+class GitHubOrigin(Origin[str, Any]):
+    """Loads the files of a repository, its directories, and any resource of GitHub's REST API.
+
+    ====================  =========================================================
+    key                   value
+    ====================  =========================================================
+    ``docs/index.md``     the file, as bytes
+    ``docs/``             the directory, as a list of name, path, type, size, sha
+    ``rest:issues/1``     a resource of the repository, as parsed JSON
+    ``rest:/users/ada``   any resource of the API
+    ====================  =========================================================
+
+    Requests never exceed GitHub's limits: they take their turn, and fail at once with
+    `OriginUnavailableError` when the turn would be later than ``max_wait``. Each loaded entry has
+    the units of quota that it took as its cost.
+
+    A write names the version it started from: the one that this origin saw last. If the file has
+    changed since, or was never read, ``on_conflict`` decides.
+
+    Needs httpx: ``pip install hybridcore[github]``.
+
+    Args:
+        repo: ``"owner/name"``.
+        ref: branch, tag or commit; None is the default branch. Writes need a branch.
+        token: the token; a function that returns it, asked again when it has expired; None for
+            the variable ``GITHUB_TOKEN``; "" for none, which leaves 60 units an hour.
+        base_url: of GitHub Enterprise Server it is ``https://HOST/api/v3``.
+        reserve: of the hourly quota, in units or as a share below 1, kept for others.
+        on_conflict: ``"raise"`` a `ConflictError`, ``"ours"``, ``"theirs"``, or a function that
+            gets the `Conflict` and returns the value that is to be there, or `DELETED`.
+        writable: whether ``store`` and ``delete`` make commits.
+        message: of these commits; ``{verb}`` is Create, Update or Delete, and ``{path}`` the path.
+        decode, encode: make a value of a file's bytes and the other way round.
+        max_body: larger files are refused while they arrive; `open` reads them in pieces.
+        graphql: whether many files may be asked for by GraphQL, which needs a token.
+        limits: the secondary limits to stay within.
+        timeout, total_timeout, retries, max_wait, max_connections, name: as in `HttpOrigin`.
+
+    Raises:
+        ImportError: httpx is not installed.
+        ConfigurationError: an option makes no sense.
+    """
+
+    def __init__(
+        self,
+        repo: str,
+        ref: str | None = None,
+        *,
+        token: str | Callable[[], str] | None = None,
+        base_url: str = rules.API,
+        reserve: float = 0,
+        on_conflict: Policy = "raise",
+        writable: bool = False,
+        message: str = "{verb} {path}",
+        decode: Callable[[bytes], Any] = bytes,
+        encode: Callable[[Any], bytes] = _as_bytes,
+        max_body: Size = "64MiB",
+        graphql: bool = True,
+        limits: Limits | None = None,
+        timeout: Duration = "10s",
+        total_timeout: Duration = "1m",
+        retries: int = 2,
+        max_wait: Duration = "5s",
+        max_connections: int = 16,
+        name: str | None = None,
+    ) -> None:
+        self.repo = rules.checked_repo(repo)
+        self.ref = ref
+        self.name = name or f"github:{repo}"
+        self.parallel = max_connections
+        self._policy = checked_policy(on_conflict)
+        self._client = GitHubClient(
+            base_url,
+            token=token,
+            reserve=reserve,
+            limits=limits,
+            retries=retries,
+            name=self.name,
+            timeout=timeout,
+            total_timeout=total_timeout,
+            max_body=max_body,
+            max_wait=max_wait,
+            max_connections=max_connections,
+        )
+        self._graphql = graphql and self._client.tokens.some
+        self._writable = writable
+        self._message = message
+        self._decode = decode
+        self._encode = encode
+        self._tree: batch.Tree | None = None
+        self._versions = _Versions()
+
+    def load(self, key: str, held: Validators | None = None) -> Answer[Any]:
+        return self._client.run(self._loading(key, held))
+
+    async def aload(self, key: str, held: Validators | None = None) -> Answer[Any]:
+        return await self._client.arun(self._loading(key, held))
+
+    async def aload_many(self, keys: Iterable[str]) -> dict[str, Answer[Any] | Exception]:
+        wanted = held_by_key(keys)
+        files = {key: held for key, held in wanted.items() if _is_file(key)}
+        others = {key: held for key, held in wanted.items() if key not in files}
+        answers = await asyncio.gather(self._files(files), self._at_once(others))
+        return {key: answers[key not in files][key] for key in wanted}
+
+    def store(self, key: str, value: Any) -> Written[Any]:
+        return self._client.run(self._writing(key, value))
+
+    async def astore(self, key: str, value: Any) -> Written[Any]:
+        return await self._client.arun(self._writing(key, value))
+
+    def delete(self, key: str) -> None:
+        self._client.run(self._writing(key, DELETED))
+
+    async def adelete(self, key: str) -> None:
+        await self._client.arun(self._writing(key, DELETED))
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[Iterator[bytes]]:
+        """Read a file of any size in pieces, whatever ``max_body`` says.
+
+        Raises:
+            NotFoundError: there is no such file.
+            OriginError: it cannot be read, or, from the pieces, not to its end.
+        """
+        reply = self._client.run(self._opening(key))
+        assert reply.stream is not None
+        try:
+            yield _pieces(reply.stream)
+        finally:
+            reply.stream.close()
+            self._client.meter.record(calls=0, bytes_in=reply.stream.num_bytes_downloaded)
+
+    @asynccontextmanager
+    async def aopen(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Twin of `open`."""
+        reply = await self._client.arun(self._opening(key))
+        assert reply.stream is not None
+        try:
+            yield _apieces(reply.stream)
+        finally:
+            await reply.stream.aclose()
+            self._client.meter.record(calls=0, bytes_in=reply.stream.num_bytes_downloaded)
+
+    @property
+    def writable(self) -> bool:
+        return self._writable
+
+    def usage(self) -> OriginUsage:
+        return self._client.meter.usage()
+
+    def started_from(self, key: str, held: Validators | None) -> None:
+        """Hear of the copy that the next write of a key starts from."""
+        if (sha := rules.sha_of(held)) is not None:
+            self._versions.note(key, sha)
+
+    def close(self) -> None:
+        self._client.close()
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    def __repr__(self) -> str:
+        return f"GitHubOrigin({self.repo!r}, {self.ref!r})"
+
+    # What to send and what the replies mean, the same for both faces.
+
+    def _get(self, path: str, held: Validators | None = None, accept: str = rules.JSON) -> Request:
+        headers = {"Accept": accept, **rules.conditions(held)}
+        return Request("GET", self._client.base.geturl() + path, headers)
+
+    def _loading(self, key: str, held: Validators | None) -> Steps[Answer[Any]]:
+        place = rules.place_of(key)
+        if place.kind == "file":
+            answer = yield from self._loading_file(key, place.path, held)
+        elif place.kind == "directory":
+            answer = yield from self._listing(place.path, held)
+        else:
+            path = rules.rest(self.repo, place.path)
+            http_rules.address(self._client.base, path)
+            request = self._get(path, held)
+            answer = yield from self._client.ask(
+                request, lambda reply: rules.json_answer(request, reply, held)
+            )
+        if isinstance(answer, NotFound) and not self._client.seen:
+            yield from self._client.ask(self._get(rules.rest(self.repo, "")), self._is_there)
+        return answer
+
+    def _is_there(self, reply: Reply) -> None:
+        if reply.status in http_rules.MISSING:
+            raise OriginError(
+                f"GitHub knows no repository {self.repo}, or the token may not see it"
+            )
+
+    def _loading_file(self, key: str, path: str, held: Validators | None) -> Steps[Answer[Any]]:
+        if rules.sha_of(held) and self._way({key: held}) == "tree":
+            tree = yield from self._reading_tree()
+            if isinstance(answer := _compared(tree, path, held), NotModified):
+                self._versions.learn(key, answer, held)
+                return answer
+        request = self._get(rules.contents(self.repo, path, self.ref), held, rules.RAW)
+        answer = yield from self._client.ask(
+            request, lambda reply: rules.file_answer(request, reply, held, self._decode)
+        )
+        self._versions.learn(key, answer, held)
+        return answer
+
+    def _listing(self, path: str, held: Validators | None) -> Steps[Answer[Any]]:
+        request = self._get(rules.contents(self.repo, path, self.ref), held, rules.OBJECT)
+        answer = yield from self._client.ask(
+            request, lambda reply: rules.json_answer(request, reply, held)
+        )
+        if not isinstance(answer, Loaded):
+            return answer
+        found, units = answer.value, 1
+        if not isinstance(found, dict) or found.get("type") != "dir":
+            raise OriginError(f"{request} is no directory: a file's key has no '/' at its end")
+        entries = found.get("entries", [])
+        if len(entries) >= rules.LISTED:
+            whole = self._get(rules.tree(self.repo, found["sha"], recursive=False))
+            entries = yield from self._client.ask(
+                whole, lambda reply: rules.document(whole, reply)["tree"]
+            )
+            units = 2
+        return Loaded(rules.listing(entries, path), None, answer.validators, cost=float(units))
+
+    def _opening(self, key: str) -> Steps[Reply]:
+        place = rules.place_of(key)
+        if place.kind != "file":
+            raise OriginError(f"only a file can be opened, got {key!r}")
+        path = rules.contents(self.repo, place.path, self.ref)
+        headers = {"Accept": rules.RAW, "Accept-Encoding": "identity"}
+        url = self._client.base.geturl() + path
+        request = Request("GET", url, headers, streamed=True)
+
+        def opened(reply: Reply) -> Reply:
+            if rules.is_missing(request, reply):
+                raise _missing(key)
+            rules.check_success(request, reply)
+            rules.require_raw(request, reply)
+            return reply
+
+        return (yield from self._client.ask(request, opened))
+
+    # -- many files ---------------------------------------------------------------------------
+
+    def _way(self, files: Mapping[str, Validators | None]) -> batch.Way:
+        held = [copy for copy in files.values() if copy is not None]
+        useful = self._tree is None or self._tree.whole
+        way = batch.cheapest(
+            len(files) - len(held),
+            len(held),
+            graphql=self._graphql and len(files) > 1,
+            authorised=self._client.tokens.some,
+            tree_held=self._tree is not None,
+            etags=sum(rules.etag_of(copy) is not None for copy in held),
+        )
+        return way if useful or way != "tree" else "each"
+
+    async def _files(
+        self, files: Mapping[str, Validators | None]
+    ) -> dict[str, Answer[Any] | Exception]:
+        way = self._way(files)
+        if way == "each":
+            return await self._at_once(files)
+        answers: dict[str, Answer[Any] | Exception] = {}
+        if way == "tree":
+            try:
+                tree = await self._client.arun(self._reading_tree())
+            except OriginError as error:
+                return dict.fromkeys(files, error)
+            for key, held in files.items():
+                answer = _compared(tree, rules.place_of(key).path, held)
+                if answer is not None:
+                    self._versions.learn(key, answer, held)
+                    answers[key] = answer
+        rest = [key for key in files if key not in answers]
+        if self._graphql and len(rest) > 1:
+            size = batch.QUERY_FILES
+            chunks = [rest[at : at + size] for at in range(0, len(rest), size)]
+            found = await asyncio.gather(
+                *(self._queried({key: files[key] for key in chunk}) for chunk in chunks)
+            )
+            for part in found:
+                answers |= part
+        rest = [key for key in files if key not in answers]
+        return answers | await self._at_once({key: _with_etag(files[key]) for key in rest})
+
+    def _reading_tree(self) -> Steps[batch.Tree]:
+        known = self._tree
+        request = self._get(rules.tree(self.repo, self.ref or "HEAD", recursive=True))
+        if known is not None and known.etag is not None:
+            headers = {**request.headers, "If-None-Match": known.etag}
+            request = Request(request.method, request.url, headers)
+
+        def judge(reply: Reply) -> batch.Tree:
+            if reply.status == 304 and known is not None:
+                self._client.meter.record(calls=0, not_modified=1)
+                return known
+            return batch.read_tree(request, reply)
+
+        self._tree = yield from self._client.ask(request, judge)
+        return self._tree
+
+    async def _queried(
+        self, files: Mapping[str, Validators | None]
+    ) -> dict[str, Answer[Any] | Exception]:
+        try:
+            return await self._client.arun(self._querying(files))
+        except OriginError as error:
+            return dict.fromkeys(files, error)
+
+    def _querying(
+        self, files: Mapping[str, Validators | None]
+    ) -> Steps[dict[str, Answer[Any] | Exception]]:
+        """Ask for files by one query; those that it cannot tell are left out."""
+        address = rules.graphql_address(self._client.base)
+        paths = [rules.place_of(key).path for key in files]
+        request = batch.query(address, self.repo, self.ref, paths)
+        found, points = yield from self._client.ask(
+            request, lambda reply: batch.read_files(request, reply, len(paths))
+        )
+        answers: dict[str, Answer[Any] | Exception] = {}
+        for (key, held), file in zip(files.items(), found, strict=True):
+            answer: Answer[Any]
+            if file.missing:
+                answer = NotFound()
+            elif held is not None and file.sha == rules.sha_of(held):
+                answer = NotModified()
+            elif file.content is not None:
+                try:
+                    value = rules.decoded(request, file.content, self._decode)
+                except OriginError as error:
+                    answers[key] = error
+                    continue
+                share = points / len(files)
+                answer = Loaded(value, None, rules.version(file.sha), cost=share)
+            else:
+                continue
+            self._versions.learn(key, answer, held)
+            answers[key] = answer
+        return answers
+
+    # -- writes -------------------------------------------------------------------------------
+
+    def _writing(self, key: str, value: Any) -> Steps[Written[Any]]:
+        """Bring a file to a value, or to the one that the policy chooses."""
+        if not self._writable:
+            raise self._read_only("give it writable=True")
+        path = rules.place_of(key).path
+        if not _is_file(key):
+            raise OriginError(f"only files can be written, got {key!r}")
+        ours, known, base = value, *self._versions.of(key)
+        if not known:
+            base, theirs = yield from self._present(path)
+            if base is not None and not self._are_same(ours, base):
+                ours = self._policy(Conflict(key, ours, theirs, None, base))
+                if self._are_same(ours, base):
+                    return self._kept(key, value, ours, base)
+        for _ in range(ATTEMPTS):
+            if ours is DELETED and base is None:
+                return self._kept(key, value, ours, None)
+            sha, refusal = yield from self._put(path, ours, base)
+            if refusal is None:
+                return self._kept(key, value, ours, sha)
+            found, theirs = yield from self._present(path)
+            if self._are_same(ours, found):  # it had arrived before, or others wrote the same
+                return self._kept(key, value, ours, found)
+            if found != base:
+                ours = self._policy(Conflict(key, ours, theirs, base, found))
+                base = found
+                if self._are_same(ours, found):
+                    return self._kept(key, value, ours, found)
+            elif refusal.status != 409:
+                raise OriginError(
+                    f"GitHub refused to write {key!r}, {refusal.status}: "
+                    f"{rules.message_of(refusal)}"
+                )
+        raise ConflictError(f"{key!r} was not written: others changed {self.repo} all the time")
+
+    def _put(self, path: str, value: Any, base: str | None) -> Steps[tuple[str, Reply | None]]:
+        """Make one commit; returns the new sha, or the reply that refuses it."""
+        import msgspec
+
+        removes = value is DELETED
+        verb = "Delete" if removes else "Create" if base is None else "Update"
+        document = {"message": self._message.format(verb=verb, path=path)}
+        if not removes:
+            content = self._encode(value)
+            document["content"] = b64encode(content).decode()
+        if base is not None:
+            document["sha"] = base
+        if self.ref is not None:
+            document["branch"] = self.ref
+        address = self._client.base.geturl() + rules.contents(self.repo, path, None)
+        headers = {"Content-Type": "application/json"}
+        method = "DELETE" if removes else "PUT"
+        request = Request(method, address, headers, msgspec.json.encode(document))
+
+        def judge(reply: Reply) -> tuple[str, Reply | None]:
+            if reply.status in (409, 422) or (removes and reply.status == 404):
+                return "", reply
+            rules.check_success(request, reply)
+            return "" if removes else rules.blob_sha(content), None
+
+        return (yield from self._client.ask(request, judge, once=True))
+
+    def _present(self, path: str) -> Steps[tuple[str | None, Any]]:
+        """Return the sha and the value of what is there now."""
+        request = self._get(rules.contents(self.repo, path, self.ref), None, rules.RAW)
+        answer = yield from self._client.ask(
+            request, lambda reply: rules.file_answer(request, reply, None, self._decode)
+        )
+        if isinstance(answer, Loaded):
+            return rules.sha_of(answer.validators), answer.value
+        return None, DELETED
+
+    def _are_same(self, value: Any, sha: str | None) -> bool:
+        if value is DELETED or sha is None:
+            return value is DELETED and sha is None
+        return rules.blob_sha(self._encode(value)) == sha
+
+    def _kept(self, key: str, asked: Any, there: Any, sha: str | None) -> Written[Any]:
+        """Say what is there now: what was asked for, or something else."""
+        self._versions.note(key, sha or None)
+        if there is DELETED:
+            return NotFound()
+        assert sha
+        known = rules.version(sha)
+        return known if there is asked else Loaded(there, validators=known)
+
+
+class _Versions:
+    """The sha of each file as it was last seen here, None where there was none."""
+
+    def __init__(self) -> None:
+        self._shas: OrderedDict[str, str | None] = OrderedDict()
+        self.start_afresh()
+        start_afresh_after_forks(self)
+
+    def start_afresh(self) -> None:
+        self._lock = Lock()
+
+    def of(self, key: str) -> tuple[bool, str | None]:
+        """Whether the file was seen, and its sha."""
+        with self._lock:
+            return key in self._shas, self._shas.get(key)
+
+    def note(self, key: str, sha: str | None) -> None:
+        with self._lock:
+            self._shas[key] = sha
+            self._shas.move_to_end(key)
+            if len(self._shas) > REMEMBERED:
+                self._shas.popitem(last=False)
+
+    def learn(self, key: str, answer: Answer[Any], held: Validators | None) -> None:
+        """Note what an answer says of a file."""
+        if isinstance(answer, Loaded):
+            held = answer.validators
+        sha = None if isinstance(answer, NotFound) else rules.sha_of(held)
+        if sha is not None or isinstance(answer, NotFound):
+            self.note(key, sha)
+
+
+def _is_file(key: object) -> bool:
+    try:
+        return rules.place_of(key).kind == "file"
+    except OriginError:
+        return False
+
+
+def _compared(tree: batch.Tree, path: str, held: Validators | None) -> Answer[Any] | None:
+    """Return what a tree says of a file, None if the file has to be asked for."""
+    sha = tree.shas.get(path)
+    if sha is None:
+        return NotFound() if tree.whole else None
+    return NotModified() if sha == rules.sha_of(held) else None
+
+
+def _with_etag(held: Validators | None) -> Validators | None:
+    """Return the copy's validators if they can spare the file."""
+    return held if rules.etag_of(held) is not None else None
+
+
+def _missing(key: str) -> Exception:
+    from hybridcore.errors import NotFoundError
+
+    return NotFoundError(f"GitHub has no file {key!r}")
+
+
+def _pieces(response: httpx.Response) -> Iterator[bytes]:
+    import httpx
+
+    try:
+        yield from response.iter_raw()
+    except httpx.HTTPError as error:
+        raise OriginUnavailableError(f"the file broke off: {type(error).__name__}") from error
+
+
+async def _apieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    import httpx
+
+    try:
+        async for piece in response.aiter_raw():
+            yield piece
+    except httpx.HTTPError as error:
+        raise OriginUnavailableError(f"the file broke off: {type(error).__name__}") from error
