@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
-from collections import OrderedDict
 from contextlib import asynccontextmanager, contextmanager
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.errors import ConflictError, OriginError, OriginUnavailableError
-from hybridcore.forks import start_afresh_after_forks
+from hybridcore.errors import NotFoundError, OriginError
 from hybridcore.origins import github_batch as batch
 from hybridcore.origins import github_rules as rules
 from hybridcore.origins import http_rules
 from hybridcore.origins.base import Origin, held_by_key
-from hybridcore.origins.github_client import GitHubClient
-from hybridcore.origins.github_conflicts import DELETED, Conflict, Policy, checked_policy
+from hybridcore.origins.github_client import GitHubClient, apieces, pieces
+from hybridcore.origins.github_conflicts import DELETED, Policy, checked_policy
+from hybridcore.origins.github_writes import Commits, Versions, as_bytes
 from hybridcore.origins.http_rules import Reply, Request
 from hybridcore.types import Loaded, NotFound, NotModified
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
-    import httpx
-
     from hybridcore.origins.github_quota import Limits
     from hybridcore.origins.transport import Steps
     from hybridcore.stats import OriginUsage
     from hybridcore.types import Answer, Validators, Written
     from hybridcore.units import Duration, Size
-
-REMEMBERED = 100_000
-"""Files whose last seen version is remembered for writes."""
-
-ATTEMPTS = 5
-"""Times that a write is tried when others write, too."""
-
-
-def _as_bytes(value: Any) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    raise OriginError(f"a file is expected to be bytes or str, got {type(value).__name__}")
 
 
 class GitHubOrigin(Origin[str, Any]):
@@ -101,7 +82,7 @@ class GitHubOrigin(Origin[str, Any]):
         writable: bool = False,
         message: str = "{verb} {path}",
         decode: Callable[[bytes], Any] = bytes,
-        encode: Callable[[Any], bytes] = _as_bytes,
+        encode: Callable[[Any], bytes] = as_bytes,
         max_body: Size = "64MiB",
         graphql: bool = True,
         limits: Limits | None = None,
@@ -116,7 +97,7 @@ class GitHubOrigin(Origin[str, Any]):
         self.ref = ref
         self.name = name or f"github:{repo}"
         self.parallel = max_connections
-        self._policy = checked_policy(on_conflict)
+        policy = checked_policy(on_conflict)
         self._client = GitHubClient(
             base_url,
             token=token,
@@ -131,12 +112,13 @@ class GitHubOrigin(Origin[str, Any]):
             max_connections=max_connections,
         )
         self._graphql = graphql and self._client.tokens.some
-        self._writable = writable
-        self._message = message
         self._decode = decode
-        self._encode = encode
         self._tree: batch.Tree | None = None
-        self._versions = _Versions()
+        self._versions = Versions()
+        self._writable = writable
+        self._commits = Commits(
+            self._client, repo, ref, policy, message, decode, encode, self._versions
+        )
 
     def load(self, key: str, held: Validators | None = None) -> Answer[Any]:
         return self._client.run(self._loading(key, held))
@@ -152,16 +134,20 @@ class GitHubOrigin(Origin[str, Any]):
         return {key: answers[key not in files][key] for key in wanted}
 
     def store(self, key: str, value: Any) -> Written[Any]:
-        return self._client.run(self._writing(key, value))
+        self._require_writable()
+        return self._client.run(self._commits.write(key, value))
 
     async def astore(self, key: str, value: Any) -> Written[Any]:
-        return await self._client.arun(self._writing(key, value))
+        self._require_writable()
+        return await self._client.arun(self._commits.write(key, value))
 
     def delete(self, key: str) -> None:
-        self._client.run(self._writing(key, DELETED))
+        self._require_writable()
+        self._client.run(self._commits.write(key, DELETED))
 
     async def adelete(self, key: str) -> None:
-        await self._client.arun(self._writing(key, DELETED))
+        self._require_writable()
+        await self._client.arun(self._commits.write(key, DELETED))
 
     @contextmanager
     def open(self, key: str) -> Iterator[Iterator[bytes]]:
@@ -174,7 +160,7 @@ class GitHubOrigin(Origin[str, Any]):
         reply = self._client.run(self._opening(key))
         assert reply.stream is not None
         try:
-            yield _pieces(reply.stream)
+            yield pieces(reply.stream)
         finally:
             reply.stream.close()
             self._client.meter.record(calls=0, bytes_in=reply.stream.num_bytes_downloaded)
@@ -185,7 +171,7 @@ class GitHubOrigin(Origin[str, Any]):
         reply = await self._client.arun(self._opening(key))
         assert reply.stream is not None
         try:
-            yield _apieces(reply.stream)
+            yield apieces(reply.stream)
         finally:
             await reply.stream.aclose()
             self._client.meter.record(calls=0, bytes_in=reply.stream.num_bytes_downloaded)
@@ -210,6 +196,10 @@ class GitHubOrigin(Origin[str, Any]):
 
     def __repr__(self) -> str:
         return f"GitHubOrigin({self.repo!r}, {self.ref!r})"
+
+    def _require_writable(self) -> None:
+        if not self._writable:
+            raise self._read_only("give it writable=True")
 
     # What to send and what the replies mean, the same for both faces.
 
@@ -283,7 +273,7 @@ class GitHubOrigin(Origin[str, Any]):
 
         def opened(reply: Reply) -> Reply:
             if rules.is_missing(request, reply):
-                raise _missing(key)
+                raise NotFoundError(f"GitHub has no file {key!r}")
             rules.check_success(request, reply)
             rules.require_raw(request, reply)
             return reply
@@ -389,126 +379,6 @@ class GitHubOrigin(Origin[str, Any]):
             answers[key] = answer
         return answers
 
-    # -- writes -------------------------------------------------------------------------------
-
-    def _writing(self, key: str, value: Any) -> Steps[Written[Any]]:
-        """Bring a file to a value, or to the one that the policy chooses."""
-        if not self._writable:
-            raise self._read_only("give it writable=True")
-        path = rules.place_of(key).path
-        if not _is_file(key):
-            raise OriginError(f"only files can be written, got {key!r}")
-        ours, known, base = value, *self._versions.of(key)
-        if not known:
-            base, theirs = yield from self._present(path)
-            if base is not None and not self._are_same(ours, base):
-                ours = self._policy(Conflict(key, ours, theirs, None, base))
-                if self._are_same(ours, base):
-                    return self._kept(key, value, ours, base)
-        for _ in range(ATTEMPTS):
-            if ours is DELETED and base is None:
-                return self._kept(key, value, ours, None)
-            sha, refusal = yield from self._put(path, ours, base)
-            if refusal is None:
-                return self._kept(key, value, ours, sha)
-            found, theirs = yield from self._present(path)
-            if self._are_same(ours, found):  # it had arrived before, or others wrote the same
-                return self._kept(key, value, ours, found)
-            if found != base:
-                ours = self._policy(Conflict(key, ours, theirs, base, found))
-                base = found
-                if self._are_same(ours, found):
-                    return self._kept(key, value, ours, found)
-            elif refusal.status != 409:
-                raise OriginError(
-                    f"GitHub refused to write {key!r}, {refusal.status}: "
-                    f"{rules.message_of(refusal)}"
-                )
-        raise ConflictError(f"{key!r} was not written: others changed {self.repo} all the time")
-
-    def _put(self, path: str, value: Any, base: str | None) -> Steps[tuple[str, Reply | None]]:
-        """Make one commit; returns the new sha, or the reply that refuses it."""
-        import msgspec
-
-        removes = value is DELETED
-        verb = "Delete" if removes else "Create" if base is None else "Update"
-        document = {"message": self._message.format(verb=verb, path=path)}
-        if not removes:
-            content = self._encode(value)
-            document["content"] = b64encode(content).decode()
-        if base is not None:
-            document["sha"] = base
-        if self.ref is not None:
-            document["branch"] = self.ref
-        address = self._client.base.geturl() + rules.contents(self.repo, path, None)
-        headers = {"Content-Type": "application/json"}
-        method = "DELETE" if removes else "PUT"
-        request = Request(method, address, headers, msgspec.json.encode(document))
-
-        def judge(reply: Reply) -> tuple[str, Reply | None]:
-            if reply.status in (409, 422) or (removes and reply.status == 404):
-                return "", reply
-            rules.check_success(request, reply)
-            return "" if removes else rules.blob_sha(content), None
-
-        return (yield from self._client.ask(request, judge, once=True))
-
-    def _present(self, path: str) -> Steps[tuple[str | None, Any]]:
-        """Return the sha and the value of what is there now."""
-        request = self._get(rules.contents(self.repo, path, self.ref), None, rules.RAW)
-        answer = yield from self._client.ask(
-            request, lambda reply: rules.file_answer(request, reply, None, self._decode)
-        )
-        if isinstance(answer, Loaded):
-            return rules.sha_of(answer.validators), answer.value
-        return None, DELETED
-
-    def _are_same(self, value: Any, sha: str | None) -> bool:
-        if value is DELETED or sha is None:
-            return value is DELETED and sha is None
-        return rules.blob_sha(self._encode(value)) == sha
-
-    def _kept(self, key: str, asked: Any, there: Any, sha: str | None) -> Written[Any]:
-        """Say what is there now: what was asked for, or something else."""
-        self._versions.note(key, sha or None)
-        if there is DELETED:
-            return NotFound()
-        assert sha
-        known = rules.version(sha)
-        return known if there is asked else Loaded(there, validators=known)
-
-
-class _Versions:
-    """The sha of each file as it was last seen here, None where there was none."""
-
-    def __init__(self) -> None:
-        self._shas: OrderedDict[str, str | None] = OrderedDict()
-        self.start_afresh()
-        start_afresh_after_forks(self)
-
-    def start_afresh(self) -> None:
-        self._lock = Lock()
-
-    def of(self, key: str) -> tuple[bool, str | None]:
-        """Whether the file was seen, and its sha."""
-        with self._lock:
-            return key in self._shas, self._shas.get(key)
-
-    def note(self, key: str, sha: str | None) -> None:
-        with self._lock:
-            self._shas[key] = sha
-            self._shas.move_to_end(key)
-            if len(self._shas) > REMEMBERED:
-                self._shas.popitem(last=False)
-
-    def learn(self, key: str, answer: Answer[Any], held: Validators | None) -> None:
-        """Note what an answer says of a file."""
-        if isinstance(answer, Loaded):
-            held = answer.validators
-        sha = None if isinstance(answer, NotFound) else rules.sha_of(held)
-        if sha is not None or isinstance(answer, NotFound):
-            self.note(key, sha)
-
 
 def _is_file(key: object) -> bool:
     try:
@@ -528,28 +398,3 @@ def _compared(tree: batch.Tree, path: str, held: Validators | None) -> Answer[An
 def _with_etag(held: Validators | None) -> Validators | None:
     """Return the copy's validators if they can spare the file."""
     return held if rules.etag_of(held) is not None else None
-
-
-def _missing(key: str) -> Exception:
-    from hybridcore.errors import NotFoundError
-
-    return NotFoundError(f"GitHub has no file {key!r}")
-
-
-def _pieces(response: httpx.Response) -> Iterator[bytes]:
-    import httpx
-
-    try:
-        yield from response.iter_raw()
-    except httpx.HTTPError as error:
-        raise OriginUnavailableError(f"the file broke off: {type(error).__name__}") from error
-
-
-async def _apieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    import httpx
-
-    try:
-        async for piece in response.aiter_raw():
-            yield piece
-    except httpx.HTTPError as error:
-        raise OriginUnavailableError(f"the file broke off: {type(error).__name__}") from error

@@ -15,7 +15,9 @@ from hybridcore.origins.transport import HttpTransport, Steps
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    import httpx
 
 T = TypeVar("T")
 
@@ -165,3 +167,28 @@ class GitHubClient(HttpTransport):
         self.seen = self.seen or (reply.status in (200, 304) and "/repos/" in request.url)
         self.quota.note(request, reply, units_of(request, reply, bool(token)))
         return reply
+
+
+def pieces(response: httpx.Response) -> Iterator[bytes]:
+    """Return the parts of a streamed body.
+
+    Raises:
+        OriginUnavailableError: it broke off.
+    """
+    import httpx
+
+    try:
+        yield from response.iter_raw()
+    except httpx.HTTPError as error:
+        raise OriginUnavailableError(f"the file broke off: {type(error).__name__}") from error
+
+
+async def apieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Twin of `pieces`."""
+    import httpx
+
+    try:
+        async for piece in response.aiter_raw():
+            yield piece
+    except httpx.HTTPError as error:
+        raise OriginUnavailableError(f"the file broke off: {type(error).__name__}") from error

@@ -202,7 +202,7 @@ class Quota:
                 return CROWDED
             turns = [(self._reads[resource], points)]
             turns += [(window, 1) for window in self._writes if writes]
-            wait: float = max(window.wait(size, now) for window, size in turns)
+            wait = max(window.wait(size, now) for window, size in turns)
             if wait > 0:
                 return wait
             for window, size in turns:
