@@ -391,9 +391,10 @@ class GitHub:
             )
         if not same:
             return reply
-        kept = {
-            name: reply.headers[name] for name in ("ETag", "Last-Modified") if name in reply.headers
-        }
+        kept: dict[str, str] = {}
+        for name in ("ETag", "Last-Modified"):
+            if name in reply.headers:
+                kept[name] = reply.headers[name]
         return Reply(304, kept)
 
 
