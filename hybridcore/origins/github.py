@@ -284,16 +284,15 @@ class GitHubOrigin(Origin[str, Any]):
 
     def _way(self, files: Mapping[str, Validators | None]) -> batch.Way:
         held = [copy for copy in files.values() if copy is not None]
-        useful = self._tree is None or self._tree.whole
-        way = batch.cheapest(
+        return batch.cheapest(
             len(files) - len(held),
             len(held),
             graphql=self._graphql and len(files) > 1,
             authorised=self._client.tokens.some,
             tree_held=self._tree is not None,
+            tree_whole=self._tree is None or self._tree.whole,
             etags=sum(rules.etag_of(copy) is not None for copy in held),
         )
-        return way if useful or way != "tree" else "each"
 
     async def _files(
         self, files: Mapping[str, Validators | None]

@@ -24,7 +24,14 @@ Way = Literal["each", "query", "tree"]
 
 
 def cheapest(
-    new: int, held: int, *, graphql: bool, authorised: bool, tree_held: bool, etags: int
+    new: int,
+    held: int,
+    *,
+    graphql: bool,
+    authorised: bool,
+    tree_held: bool,
+    etags: int,
+    tree_whole: bool = True,
 ) -> Way:
     """Return the way that costs the fewest units to load files of which copies are held or not.
 
@@ -37,6 +44,7 @@ def cheapest(
         graphql: whether GraphQL may be used.
         authorised: whether a 304 is free.
         tree_held: whether the tree of the ref was read before, so that it may be a 304.
+        tree_whole: whether GitHub shows all of it; what it leaves out cannot be checked.
 
     >>> cheapest(50, 0, graphql=True, authorised=True, tree_held=False, etags=0)
     'query'
@@ -46,10 +54,10 @@ def cheapest(
     unchanged = 0 if authorised else 1  # what a 304 costs
     tree = unchanged if tree_held else 1
     blobs = _queries(new) if graphql else new
-    costs: dict[Way, tuple[int, int]] = {
-        "tree": (tree + blobs, 1 + blobs),
-        "each": (new + (held - etags) + etags * unchanged, new + held),
-    }
+    costs: dict[Way, tuple[int, int]] = {}
+    if tree_whole:
+        costs["tree"] = (tree + blobs, 1 + blobs)
+    costs["each"] = (new + (held - etags) + etags * unchanged, new + held)
     if graphql:
         costs["query"] = (_queries(new + held), _queries(new + held))
     return min(costs, key=lambda way: costs[way])

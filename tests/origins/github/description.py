@@ -82,10 +82,13 @@ def cut(document):
     for item in kept["paths"].values():
         for operation in item.values():
             operation.pop("callbacks", None)
-            for answer in operation["responses"].values():
+            for status, answer in operation["responses"].items():
                 for content in answer.get("content", {}).values():
                     content.pop("examples", None)
-                    content["schema"].pop("discriminator", None)  # arrays have no properties
+                    schema = content["schema"]
+                    schema.pop("discriminator", None)  # arrays have no properties
+                    if status >= "400" and "oneOf" in schema:  # of errors all kinds overlap
+                        schema["anyOf"] = schema.pop("oneOf")
     kept["components"] = {}
     todo = [kept["paths"]]
     while todo:
