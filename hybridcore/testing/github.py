@@ -145,6 +145,7 @@ class GitHub:
         self.tokens: dict[str, float] = dict(lasting)
         self.seen: list[Asked] = []
         self.statuses: Counter[int] = Counter()
+        self.units: Counter[str] = Counter()
         self.under_way = 0
         self._rules = rules or Rules()
         self._clock = clock
@@ -220,10 +221,13 @@ class GitHub:
             reply = self._conditional(request, self._route(request))
         except Refusal as refusal:
             limited = "rate limit" in str(refusal) or "retry_after" in refusal.headers
-            hour.used += 0 if limited or refusal.status in (401, 429) else 1
+            if not limited and refusal.status not in (401, 429):
+                hour.used += 1
+                self.units[resource] += 1
             return _refused(refusal, account.headers(resource, now), now)
         if path != "/rate_limit" and not (reply.status == 304 and account.authorised):
             hour.used += request.cost
+            self.units[resource] += request.cost
         dated = {"Date": formatdate(now, usegmt=True), **account.headers(resource, now)}
         return Reply(reply.status, {**dated, **reply.headers}, reply.body, reply.pieces)
 
