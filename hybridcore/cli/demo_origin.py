@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp
 
 LARGEST = 1 << 20
 """Bytes; no body is larger."""
@@ -83,7 +84,7 @@ class Service:
 
 @dataclass(slots=True)
 class Served:
-    """What was served so far; ``bytes`` are those of bodies."""
+    """What was served so far; ``bytes`` are those of bodies, ``quota`` the units spent, if any."""
 
     requests: int = 0
     ok: int = 0
@@ -91,6 +92,7 @@ class Served:
     not_found: int = 0
     limited: int = 0
     bytes: int = 0
+    quota: int = 0
 
 
 class TokenBucket:
@@ -156,8 +158,8 @@ def application(service: Service) -> Starlette:
     return Starlette(routes=[Route("/v/{key:path}", value), Route("/_stats", stats)])
 
 
-def serve(service: Service, port: int, *, until_stdin_ends: bool) -> None:
-    """Serve on loopback until SIGTERM or SIGINT; port 0 takes a free one."""
+def listen(app: ASGIApp, port: int, *, until_stdin_ends: bool) -> None:
+    """Serve an application on loopback until SIGTERM or SIGINT; port 0 takes a free one."""
     import uvicorn
 
     # asyncio sends small replies at once only on sockets that say that they are TCP
@@ -166,10 +168,11 @@ def serve(service: Service, port: int, *, until_stdin_ends: bool) -> None:
         listening.bind(("127.0.0.1", port))
         listening.listen(512)
         config = uvicorn.Config(
-            application(service),
+            app,
             log_level="error",
             access_log=False,
             lifespan="off",
+            ws="none",
             timeout_graceful_shutdown=1,
         )
         if until_stdin_ends:
@@ -184,10 +187,10 @@ def _stop_with_stdin() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Serve as the command line says."""
+def arguments(module: str, about: str | None) -> argparse.ArgumentParser:
+    """Return the parser of what every demo origin is told."""
     parser = argparse.ArgumentParser(
-        prog="python -m hybridcore.cli.demo_origin", description=__doc__.partition("\n\n")[0]
+        prog=f"python -m {module}", description=(about or "").partition("\n\n")[0]
     )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument(
@@ -200,8 +203,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--until-stdin-ends", action="store_true", help="stop when standard input ends"
     )
-    options = parser.parse_args(argv)
-    serve(Service(**options.service), options.port, until_stdin_ends=options.until_stdin_ends)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve as the command line says."""
+    options = arguments("hybridcore.cli.demo_origin", __doc__).parse_args(argv)
+    service = Service(**options.service)
+    listen(application(service), options.port, until_stdin_ends=options.until_stdin_ends)
 
 
 if __name__ == "__main__":

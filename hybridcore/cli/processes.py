@@ -29,10 +29,12 @@ class RunFailedError(Exception):
 
 
 @contextmanager
-def demo_origin(service: Service) -> Iterator[str]:
-    """Have the demo origin running; gives its address."""
-    arguments = ["--until-stdin-ends", "--service", msgspec.json.encode(asdict(service)).decode()]
-    with _started("hybridcore.cli.demo_origin", *arguments) as process:
+def demo_origin(
+    service: Service, module: str = "hybridcore.cli.demo_origin", *more: str
+) -> Iterator[str]:
+    """Have a demo origin running; gives its address."""
+    told = ["--until-stdin-ends", "--service", msgspec.json.encode(asdict(service)).decode()]
+    with _started(module, *told, *more) as process:
         assert process.stdout is not None
         port = process.stdout.readline().strip()
         if not port.isdecimal():

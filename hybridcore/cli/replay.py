@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 WITHOUT_CACHE = 2_000
 """Requests that are replayed without a cache; none of them would teach more."""
+
+ORIGINS = ("http", "github-sim")
 
 NEEDED = ("httpx", "rich", "starlette", "uvicorn")
 
@@ -53,6 +56,7 @@ class Report:
     memory: int | str
     disk: int
     workers: int
+    origin: str
     service: Service
     runs: list[Column]
 
@@ -62,8 +66,8 @@ def add_to(commands: Subparsers) -> None:
     command = commands.add_parser(
         "replay",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        help="replay a trace of requests through memory, disk and an HTTP origin",
-        description="Replay a trace of requests through memory, disk and an HTTP origin that is "
+        help="replay a trace of requests through memory, disk and an origin",
+        description="Replay a trace of requests through memory, disk and an origin that is "
         "started for it on loopback; then once more in a fresh process over the same disk tier, "
         "and, to compare, through memory alone and without a cache. Every value is checked.",
     )
@@ -103,6 +107,12 @@ def add_to(commands: Subparsers) -> None:
         metavar="DIR",
         help="keep the disk tier in DIR/hybridcore-replay, emptied first; by default in a "
         "temporary directory",
+    )
+    add(
+        "--origin",
+        choices=ORIGINS,
+        default="http",
+        help="what is started and asked: a web service, or a simulated GitHub with its quota",
     )
     add(
         "--latency",
@@ -160,6 +170,7 @@ def replay(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace, screen: Screen) -> Report:
+    from hybridcore.cli.origins import DEMOS
     from hybridcore.cli.processes import demo_origin
     from hybridcore.cli.run import Job
 
@@ -180,6 +191,7 @@ def _replay(options: argparse.Namespace, screen: Screen) -> Report:
         memory=options.memory,
         disk=options.disk,
         workers=options.workers,
+        origin=options.origin,
         service=service,
         runs=[],
     )
@@ -187,14 +199,21 @@ def _replay(options: argparse.Namespace, screen: Screen) -> Report:
         directory = _emptied(options.directory, cleanup)
         if options.json is not None:
             _write(options.json, report)  # a file that cannot be written is told before the work
-        url = cleanup.enter_context(demo_origin(service))
+        more = []
+        if options.origin == "github-sim":
+            files = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "keys.json"
+            files.write_text(json.dumps(sorted(set(trace.keys))))
+            more = ["--files", str(files)]
+        module = DEMOS[options.origin].module
+        url = cleanup.enter_context(demo_origin(service, module, *more))
         screen.plan(report, directory)
         job = Job(
             contender="hybrid",
+            origin=options.origin,
             trace=None if options.trace is None else str(options.trace),
             requests=report.requests,
             service=service,
-            url=f"{url}/v/",
+            url=url,
             memory=options.memory,
             disk=options.disk,
             directory=str(directory),

@@ -22,15 +22,14 @@ import msgspec
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from hybridcore import Cache, EntryOptions, HttpOrigin, HybridCache, Lmdb, Loaded, Memory, Tier
+from hybridcore import Cache, EntryOptions, HybridCache, Lmdb, Loaded, Memory, Tier
 from hybridcore.cli.demo_origin import Service  # noqa: TC001  # msgspec reads the annotations
+from hybridcore.cli.origins import DEMOS, NotedOrigin
 from hybridcore.cli.trace import read_trace
 from hybridcore.types import NotModified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from hybridcore.types import Answer, Validators
 
 Contender = Literal["hybrid", "memory", "none"]
 
@@ -57,6 +56,7 @@ class Job:
     """What to run: ``requests`` of a trace through a contender, against the service at ``url``."""
 
     contender: Contender
+    origin: str
     trace: str | None
     requests: int
     service: Service
@@ -78,8 +78,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a run. ``outcomes`` and ``first`` count requests by outcome, ``latency`` is
-    by tier ("memory", "disk", "origin", "all"), ``bytes_in`` are those of bodies received."""
+    """What came of a run.
+
+    ``outcomes`` and ``first`` count requests by outcome, ``latency`` is by tier ("memory", "disk",
+    "origin", "all"), ``bytes_in`` are those of bodies received, ``quota`` the units spent.
+    """
 
     contender: Contender
     requests: int
@@ -90,6 +93,7 @@ class Result:
     origin_requests: int
     not_modified: int
     bytes_in: int
+    quota: float
     wrong: int
     errors: list[str]
 
@@ -104,6 +108,10 @@ class Notes(threading.local):
         """Hear from the cache which tier below memory answered."""
         self.tier = tier
 
+    def answered(self, answer: object) -> None:
+        """Hear from the origin what it answered."""
+        self.answer = answer
+
     def outcome(self) -> Outcome:
         """Return how the request ended, and forget it."""
         tier, answer = self.tier, self.answer
@@ -117,21 +125,10 @@ class Notes(threading.local):
         return Outcome.DISK if tier is Tier.DISK else Outcome.MEMORY
 
 
-class NotedOrigin(HttpOrigin[str]):
-    """The HTTP origin, noting its answers for the thread that asked."""
-
-    notes: Notes
-
-    def load(self, key: str, held: Validators | None = None) -> Answer[Any]:
-        answer = self.notes.answer = super().load(key, held)
-        return answer
-
-
 @contextmanager
 def contender(job: Job, notes: Notes) -> Iterator[tuple[Callable[[str], Any], NotedOrigin]]:
     """Open the way of caching to be run: how to get a key, and the origin behind it."""
-    origin = NotedOrigin(job.url, retries=5, max_wait="30s", max_connections=job.workers)
-    origin.notes = notes
+    origin = NotedOrigin(DEMOS[job.origin], job.url, job.workers, job.service, notes.answered)
 
     def load(key: str) -> Any:
         answer = origin.load(key)
@@ -224,6 +221,7 @@ def run(job: Job, progress: Callable[[int], object]) -> Result:
         origin_requests=usage.calls,
         not_modified=usage.not_modified,
         bytes_in=usage.bytes_in,
+        quota=usage.quota_used,
         wrong=len(wrong),
         errors=(wrong + errors)[:5],
     )

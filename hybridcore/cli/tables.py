@@ -26,6 +26,16 @@ KINDS = {
 }
 """The outcomes of requests, and how they are shown."""
 
+KIND = {
+    "http": "HTTP on loopback",
+    "github-sim": "a simulated GitHub on loopback, the keys as its files",
+}
+LIMIT = {
+    "http": "{:,} requests/s at most",
+    "github-sim": "limits that a replay of minutes does not reach",
+}
+"""What ``--origin`` starts, and what it allows."""
+
 PLAIN_WIDTH = 100
 """Columns, where there is no terminal to ask."""
 
@@ -50,9 +60,9 @@ class Screen:
         )
         self._note(
             "origin",
-            f"HTTP on loopback; latency {_time(service.latency)} (median, log-normal, sigma "
+            f"{KIND[report.origin]}; latency {_time(service.latency)} (median, log-normal, sigma "
             f"{service.latency_sigma:g}), bodies {_size(service.size)} (median), "
-            f"{service.rate:,} requests/s at most",
+            f"{LIMIT[report.origin].format(service.rate)}",
         )
         self._note(
             "lifetimes",
@@ -122,6 +132,8 @@ def _results(runs: list[Column]) -> Table:
     table.add_row()
     row("origin calls", lambda column: f"{column.served.requests:,}")
     row("  per request", lambda column: f"{column.served.requests / column.result.requests:.3f}")
+    row("quota, units", lambda column: f"{column.served.quota:,}")
+    row("  per request", lambda column: _share(column.served.quota, column.result.requests))
     row("  refused with 429", lambda column: f"{column.served.limited:,}")
     row("values over the wire", lambda column: _size(column.served.bytes))
     row("  per request", lambda column: _size(column.served.bytes / column.result.requests))
@@ -157,11 +169,24 @@ def _reading(report: Report) -> Iterator[str]:
         f"{cold.served.requests:,} calls to the origin became {warm.served.requests:,}, and "
         f"{_size(cold.served.bytes)} of values became {_size(warm.served.bytes)}."
     )
+    if bare := next((run for run in others if run.result.contender == "none"), None):
+        spent = [column.served.quota for column in (cold, warm)]
+        would = [bare.served.quota / bare.result.requests * cold.result.requests] * 2
+        if would[0]:
+            saved = " and ".join(f"{1 - a / b:.1%}" for a, b in zip(spent, would, strict=True))
+            yield (
+                f"Of the {would[0]:,.0f} units of quota that the trace takes without a cache, the "
+                f"cold and the warm run saved {saved}; 304s are free."
+            )
     if others:
         yield (
             f"{others[0].title} holds as much in memory, and what it holds never expires. The run "
             "without a cache is shorter, so compare what is told per request."
         )
+
+
+def _share(count: int, requests: int) -> str:
+    return f"{count / requests:.3f}" if count else ""
 
 
 def _table(title: str, columns: list[Column]) -> Table:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 class Answer(Protocol):
@@ -37,10 +37,12 @@ class Service(Protocol):
 
 
 @contextmanager
-def serve(service: Service, port: int = 0, *, latency: float = 0.0) -> Iterator[str]:
+def serve(
+    service: Service, port: int = 0, *, latency: Callable[[], float] | None = None
+) -> Iterator[str]:
     """Serve it on loopback while the block runs; gives its address.
 
-    Needs uvicorn. ``latency`` are seconds before each answer.
+    Needs uvicorn. ``latency`` returns the seconds before an answer.
     """
     import uvicorn
 
@@ -68,8 +70,8 @@ def serve(service: Service, port: int = 0, *, latency: float = 0.0) -> Iterator[
             thread.join()
 
 
-def application(service: Service, latency: float = 0.0) -> Any:
-    """Return it as an ASGI application."""
+def application(service: Service, latency: Callable[[], float] | None = None) -> Any:
+    """Return it as an ASGI application, which waits for ``latency()`` before an answer."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         body = b""
@@ -80,7 +82,8 @@ def application(service: Service, latency: float = 0.0) -> Any:
                 break
         service.under_way += 1
         try:
-            await asyncio.sleep(latency)
+            if latency is not None:
+                await asyncio.sleep(latency())
             target = scope["raw_path"].decode()
             if scope["query_string"]:
                 target += "?" + scope["query_string"].decode()

@@ -60,6 +60,32 @@ def test_whole_comparison_adds_up(tmp_path):
     assert bare["result"]["outcomes"]["loaded"] == 300
 
 
+def test_a_simulated_github(tmp_path):
+    """With GitHub as the origin the quota is counted, 304s are free, and the saving is told."""
+    numbers = tmp_path / "numbers.json"
+    keys = ["a/../b", "docs/x.md", "odd ?#%", *map(str, range(40))] * 3
+    trace = trace_of(tmp_path / "t.txt", keys)
+    done = hybridcore("replay", trace, "--origin", "github-sim", "--json", numbers, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "units of quota that the trace takes without a cache" in done.stdout
+    report = json.loads(numbers.read_bytes())
+    assert report["origin"] == "github-sim"
+    cold, warm, _, bare = report["runs"]
+    for run in report["runs"]:
+        assert run["served"]["quota"] == run["result"]["quota"]
+        assert run["served"]["ok"] == run["served"]["quota"]
+    assert cold["served"]["quota"] == 43
+    assert warm["served"]["quota"] == 0
+    assert bare["served"]["quota"] == 129
+
+
+def test_an_origin_that_there_is_not():
+    """An unknown origin is refused, with those that there are."""
+    done = hybridcore("replay", "--origin", "ftp")
+    assert done.returncode == 2
+    assert "'github-sim'" in done.stderr
+
+
 @pytest.mark.slow
 def test_warm_run_renews_what_has_expired(tmp_path):
     """Entries that expired on disk are renewed by a 304, the others are plain hits."""
@@ -115,13 +141,17 @@ def test_symlinked_directory_is_not_emptied(tmp_path):
     assert (tmp_path / "precious" / "file").exists()
 
 
-def test_wrong_values_are_noticed(monkeypatch, capsys):
+@pytest.mark.parametrize("origin", ["http", "github-sim"])
+def test_wrong_values_are_noticed(monkeypatch, capsys, origin):
     """When the origin's values are not the expected ones, the exit code is 1."""
     honest = processes.demo_origin
     monkeypatch.setattr(
-        processes, "demo_origin", lambda service: honest(replace(service, seed=service.seed + 1))
+        processes,
+        "demo_origin",
+        lambda service, *more: honest(replace(service, seed=service.seed + 1), *more),
     )
     arguments = ["replay", "--requests", "20", "--no-compare", "--latency", "1ms"]
+    arguments += ["--origin", origin]
     assert main(arguments) == 1
     captured = capsys.readouterr()
     assert "40 failed or wrong" in captured.out
