@@ -61,6 +61,7 @@ def test_serves_keys_with_validators():
             "not_found": 3,
             "limited": 0,
             "bytes": len(first.content),
+            "quota": 0,
         }
 
 
