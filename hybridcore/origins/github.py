@@ -233,7 +233,7 @@ class GitHubOrigin(Origin[str, Any]):
     def _loading_file(self, key: str, path: str, held: Validators | None) -> Steps[Answer[Any]]:
         if rules.sha_of(held) and self._way({key: held}) == "tree":
             tree = yield from self._reading_tree()
-            if isinstance(answer := _compared(tree, path, held), NotModified):
+            if isinstance(answer := batch.compared(tree, path, held), NotModified):
                 self._versions.learn(key, answer, held)
                 return answer
         request = self._get(rules.contents(self.repo, path, self.ref), held, rules.RAW)
@@ -287,12 +287,15 @@ class GitHubOrigin(Origin[str, Any]):
         return batch.cheapest(
             len(files) - len(held),
             len(held),
-            graphql=self._graphql and len(files) > 1,
+            graphql=self._may_query() and len(files) > 1,
             authorised=self._client.tokens.some,
             tree_held=self._tree is not None,
             tree_whole=self._tree is None or self._tree.whole,
             etags=sum(rules.etag_of(copy) is not None for copy in held),
         )
+
+    def _may_query(self) -> bool:
+        return self._graphql and self._client.quota.left("graphql") != 0
 
     async def _files(
         self, files: Mapping[str, Validators | None]
@@ -307,12 +310,12 @@ class GitHubOrigin(Origin[str, Any]):
             except OriginError as error:
                 return dict.fromkeys(files, error)
             for key, held in files.items():
-                answer = _compared(tree, rules.place_of(key).path, held)
+                answer = batch.compared(tree, rules.place_of(key).path, held)
                 if answer is not None:
                     self._versions.learn(key, answer, held)
                     answers[key] = answer
         rest = [key for key in files if key not in answers]
-        if self._graphql and len(rest) > 1:
+        if self._may_query() and len(rest) > 1:
             size = batch.QUERY_FILES
             chunks = [rest[at : at + size] for at in range(0, len(rest), size)]
             found = await asyncio.gather(
@@ -384,14 +387,6 @@ def _is_file(key: object) -> bool:
         return rules.place_of(key).kind == "file"
     except OriginError:
         return False
-
-
-def _compared(tree: batch.Tree, path: str, held: Validators | None) -> Answer[Any] | None:
-    """Return what a tree says of a file, None if the file has to be asked for."""
-    sha = tree.shas.get(path)
-    if sha is None:
-        return NotFound() if tree.whole else None
-    return NotModified() if sha == rules.sha_of(held) else None
 
 
 def _with_etag(held: Validators | None) -> Validators | None:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from hybridcore.errors import OriginError
+from hybridcore.errors import OriginError, OriginUnavailableError
 from hybridcore.origins import github_rules as rules
+from hybridcore.origins import http_rules
 from hybridcore.origins.http_rules import Request
+from hybridcore.types import NotFound, NotModified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hybridcore.origins.http_rules import Reply
+    from hybridcore.types import Answer, Validators
 
 QUERY_FILES = 100
 """Files that one GraphQL query asks for: it costs one point however many, but has ten seconds."""
@@ -91,6 +94,14 @@ def read_tree(request: Request, reply: Reply) -> Tree:
         raise OriginError(f"{request} answered with what is no tree: {error!r}") from error
 
 
+def compared(tree: Tree, path: str, held: Validators | None) -> Answer[Any] | None:
+    """Return what a tree says of a file, None if the file has to be asked for."""
+    sha = tree.shas.get(path)
+    if sha is None:
+        return NotFound() if tree.whole else None
+    return NotModified() if sha == rules.sha_of(held) else None
+
+
 # -- GraphQL --------------------------------------------------------------------------------------
 
 _PLAIN = (0o100644, 0o100755)
@@ -140,6 +151,9 @@ def read_files(request: Request, reply: Reply, count: int) -> tuple[list[Found],
         errors = document.get("errors") or []
         repository = (document.get("data") or {}).get("repository")
         commit = repository["object"] if repository else None
+        if errors and errors[0].get("type") == "RATE_LIMITED":
+            patience = http_rules.retry_after(reply.headers) or rules.SECONDARY_PAUSE
+            raise OriginUnavailableError(f"{request} is over the limit", retry_after=patience)
         if not commit or commit["__typename"] != "Commit":
             said = errors[0]["message"] if errors else "there is no such ref"
             raise OriginError(f"{request} answered: {said[:200]}")

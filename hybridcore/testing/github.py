@@ -216,12 +216,17 @@ class GitHub:
                 raise Refusal(
                     403, "You have exceeded a secondary rate limit.", retry_after=str(wait)
                 )
+            if hour.used >= hour.limit and resource == "graphql":
+                said = {"type": "RATE_LIMITED", "message": "API rate limit exceeded for ada."}
+                limited = _json({"errors": [said]})
+                named = account.headers(resource, now)
+                return Reply(200, limited.headers | named, limited.body)
             if hour.used >= hour.limit and path != "/rate_limit":
                 raise Refusal(403, "API rate limit exceeded for ada.")
             reply = self._conditional(request, self._route(request))
         except Refusal as refusal:
-            limited = "rate limit" in str(refusal) or "retry_after" in refusal.headers
-            if not limited and refusal.status not in (401, 429):
+            free = "rate limit" in str(refusal) or "retry_after" in refusal.headers
+            if not free and refusal.status not in (401, 429):
                 hour.used += 1
                 self.units[resource] += 1
             return _refused(refusal, account.headers(resource, now), now)

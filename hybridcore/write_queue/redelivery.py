@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from hybridcore.breaker import Errors, error_classes
 from hybridcore.errors import (
     ConfigurationError,
+    ConflictError,
     DecodeError,
     EncodeError,
     KeyEncodingError,
@@ -49,6 +50,7 @@ class Redelivery:
     retry_on: Errors = (Exception,)
     give_up_on: Errors = (
         ReadOnlyOriginError,
+        ConflictError,
         KeyEncodingError,
         EncodeError,
         DecodeError,

@@ -7,10 +7,13 @@ about other endpoints is cut away.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import tarfile
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 from graphql import build_schema, parse, validate
@@ -42,36 +45,41 @@ class NotToBeHadError(Exception):
     """There is no npm, or it cannot reach its registry."""
 
 
-def packed(package, member, directory):
+def packed(package, member):
     """Return a file of an npm package."""
     try:
-        made = subprocess.run(
-            ["npm", "pack", "--silent", "--ignore-scripts", package],
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=True,
-        )
-        archive = directory / made.stdout.split()[-1]
-        with tarfile.open(archive) as files:
-            found = files.extractfile(f"package/{member}").read()
-        archive.unlink()
-        return found
+        with TemporaryDirectory() as directory:
+            made = subprocess.run(
+                ["npm", "pack", "--silent", "--ignore-scripts", package],
+                cwd=directory,
+                capture_output=True,
+                text=True,
+                timeout=90,
+                check=True,
+            )
+            with tarfile.open(Path(directory) / made.stdout.split()[-1]) as files:
+                return files.extractfile(f"package/{member}").read()
     except (OSError, subprocess.SubprocessError, IndexError, tarfile.TarError) as error:
         raise NotToBeHadError(f"npm has no {package} for us: {type(error).__name__}") from error
 
 
 def read(directory):
     """Return the description, fetched unless it was before."""
-    kept = directory / f"{REST.rpartition('@')[2]}.json"
-    if not kept.exists():
-        document = cut(json.loads(packed(REST, "generated/api.github.com.json", directory)))
-        kept.write_text(json.dumps(document))
+    rest = directory / f"{REST.rpartition('@')[2]}.json"
+    if not rest.exists():
+        document = cut(json.loads(packed(REST, "generated/api.github.com.json")))
+        keep(rest, json.dumps(document).encode())
     schema = directory / f"{GRAPHQL.rpartition('@')[2]}.graphql"
     if not schema.exists():
-        schema.write_bytes(packed(GRAPHQL, "schema.graphql", directory))
-    return Description(json.loads(kept.read_text()), schema.read_text())
+        keep(schema, packed(GRAPHQL, "schema.graphql"))
+    return Description(json.loads(rest.read_bytes()), schema.read_text())
+
+
+def keep(path, content):
+    """Write a file at once, as other processes may read it."""
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def cut(document):

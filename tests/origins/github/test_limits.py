@@ -199,3 +199,24 @@ def test_few_are_under_way_at_a_time(start, make, front):
 
     assert len(asyncio.run(load())) == 30
     assert max(most) <= 3
+
+
+def test_points_of_graphql_are_used_up(start, make, call, clock):
+    """When GraphQL has no points left files are asked for by REST, which has a quota of its own."""
+    github = start(MANY, clock=clock, rules=Rules(hourly=20))
+    origin = make(github)
+    for first in range(20):
+        call(origin, "load_many", keys(2, first))
+    assert github.units == {"graphql": 20}
+    answers = call(origin, "load_many", keys(2, 40))
+    assert answers["40.md"].value == b"page 40"
+    assert github.units == {"graphql": 20, "core": 2}
+
+
+def test_points_that_others_used_up(start, make, call, clock):
+    """That GraphQL has no points left may come as an answer with status 200."""
+    github = start(MANY, clock=clock, rules=Rules(hourly=1))
+    call(make(github), "load_many", keys(2))
+    answers = call(make(github), "load_many", keys(2))
+    assert all(isinstance(answer, OriginUnavailableError) for answer in answers.values())
+    assert 3590 <= answers["0.md"].retry_after <= 3600

@@ -9,6 +9,7 @@ from hybridcore import (
     HybridCache,
     Loaded,
     Memory,
+    MemoryQueue,
     NotFound,
     OriginError,
 )
@@ -284,3 +285,23 @@ def test_a_cache_keeps_what_is_there(github, make, call, others):
     cache.put("docs/new.md", b"New")
     cache.delete("docs/new.md")
     assert there(github, "docs/new.md") is None
+
+
+def test_a_write_that_waited_starts_from_what_was_held(github, make, others):
+    """Under write_behind, too, a write starts from the copy held, and overwrites nobody."""
+    origin = make(github, writable=True)
+    queue = MemoryQueue(origin, retries=0)
+    store = HybridCache(Memory(10), origin=origin, strategy="write_behind", queue=queue)
+    store.get("README.md")
+    store.put("README.md", b"Mine")
+    assert store.flush()
+    assert there(github) == b"Mine"
+    others("Theirs", "docs/index.md")
+    store.get("docs/guide.md")
+    others("Theirs", "docs/guide.md")
+    store.put("docs/guide.md", b"Mine")
+    store.put("docs/index.md", b"Mine")  # never read here
+    store.flush()
+    store.close()
+    assert there(github, "docs/guide.md") == there(github, "docs/index.md") == b"Theirs"
+    assert store.stats().queue.dropped == 2
