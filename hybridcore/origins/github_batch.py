@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from hybridcore.errors import OriginError, OriginUnavailableError
+from hybridcore.errors import OriginError
 from hybridcore.origins import github_rules as rules
-from hybridcore.origins import http_rules
 from hybridcore.origins.http_rules import Request
 from hybridcore.types import NotFound, NotModified
 
@@ -141,7 +140,7 @@ def read_files(request: Request, reply: Reply, count: int) -> tuple[list[Found],
     """Return what a query found of each of so many files, and the points it cost.
 
     Text of another encoding comes transcoded, and long text cut off: the sha tells, and such a
-    file is asked for by itself, as is one that GraphQL has an error about.
+    file is asked for by itself, as is one that GraphQL has an error about, or no points for.
 
     Raises:
         OriginError: it failed as a whole, or neither repository nor ref are to be seen.
@@ -152,8 +151,7 @@ def read_files(request: Request, reply: Reply, count: int) -> tuple[list[Found],
         repository = (document.get("data") or {}).get("repository")
         commit = repository["object"] if repository else None
         if errors and errors[0].get("type") == "RATE_LIMITED":
-            patience = http_rules.retry_after(reply.headers) or rules.SECONDARY_PAUSE
-            raise OriginUnavailableError(f"{request} is over the limit", retry_after=patience)
+            return [Found()] * count, 0.0
         if not commit or commit["__typename"] != "Commit":
             said = errors[0]["message"] if errors else "there is no such ref"
             raise OriginError(f"{request} answered: {said[:200]}")

@@ -77,6 +77,8 @@ class _Primary:
     left: int | None = None
     resets_at: float = 0.0
     in_flight: int = 0
+    is_told: bool = True
+    """Whether replies tell of it, as those of GitHub do, and not of every server with its API."""
 
 
 class Quota:
@@ -84,7 +86,8 @@ class Quota:
 
     Safe for threads and event loops; one for all of them, as they share the token. Processes
     share what GitHub says of the hour's quota in each reply. Requests under way count as if they
-    were spent, so that the ``reserve`` is kept free however many there are at a time.
+    were spent, and the first one goes alone, so that the ``reserve`` is kept free however many
+    there are at a time.
 
     Args:
         reserve: of the hourly quota, in units or as a share below 1.
@@ -157,6 +160,7 @@ class Quota:
         name = headers.get("x-ratelimit-resource", resource_of(request))
         with self._lock:
             primary = self._primary.setdefault(name, _Primary())
+            primary.is_told = limit is not None
             if limit is not None and left is not None and resets_at is not None:
                 older = primary.left is not None and resets_at < primary.resets_at
                 if not older:  # replies overtake each other: of one hour the smallest counts
@@ -197,6 +201,8 @@ class Quota:
                     )
             else:
                 primary.left = None
+                if self._reserve and primary.in_flight and primary.is_told:
+                    return CROWDED  # the first one tells what is left
             now = time.monotonic()
             if self._under_way >= self._limits.concurrent:
                 return CROWDED
@@ -228,7 +234,7 @@ def units_of(request: Request, reply: Reply, authorised: bool) -> float:
     A 304 is free for who is authorised, and so is a refusal. A GraphQL query of files has no
     connections, which makes it the cheapest there is: one point.
     """
-    if reply.status in (304, 401) and authorised:
+    if (reply.status in (304, 401) and authorised) or request.url.endswith("/rate_limit"):
         return 0.0
     limited = reply.status == 429 or (
         reply.status == 403
