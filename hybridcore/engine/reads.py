@@ -13,7 +13,7 @@ from hybridcore.errors import NotFoundError, PartialLoadError
 from hybridcore.events import EventKind
 from hybridcore.flights import MISSING, Flight, WaitsForItselfError, led_here
 from hybridcore.tiers import Copy, State
-from hybridcore.types import Entry, Tier
+from hybridcore.types import Entry, Loaded, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -245,7 +245,10 @@ class Reads(Loads):
         copy = flight.copy
         if self.queue is not None and (waiting := self.queue.pending(flight.key)) is not None:
             # the origin does not know yet
-            self._flights.end(flight, MISSING if waiting.deletes else waiting.value)
+            value = MISSING if waiting.deletes else waiting.value
+            if isinstance(value, Loaded) and self.origin is not None and self.origin.takes_entries:
+                value = value.value
+            self._flights.end(flight, value)
             return False
         if copy is not None and (
             (flight.key in self._failed and self._is_servable(copy))

@@ -14,6 +14,7 @@ from hybridcore.errors import (
 from hybridcore.events import EventKind
 from hybridcore.flights import begins
 from hybridcore.types import Loaded, NotFound, Validators
+from hybridcore.types import Loaded
 
 if TYPE_CHECKING:
     from hybridcore.config import EntryOptions, Strategy
@@ -61,6 +62,13 @@ class Writes(Reads):
                 self._check_version(key, if_version)
             self._tell_start(key)
             validators = yield self._written(strategy, "put", "store", (key, value))
+            assert self.origin is not None
+            sent = (
+                Loaded(value, options.ttl, cost=cost, importance=importance)
+                if self.origin.takes_entries
+                else value
+            )
+            validators = yield self._written(strategy, "put", "store", (key, sent))
             if strategy == "write_through":
                 self._count("stores")
             with self._flights.lock(key):

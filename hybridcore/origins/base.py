@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hybridcore.errors import ReadOnlyOriginError
 from hybridcore.origins.threads import run_blocking, run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable
 
     from hybridcore.stats import OriginUsage
     from hybridcore.types import Answer, Validators, Written
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 
 class Origin(Generic[K, V]):
@@ -23,9 +24,10 @@ class Origin(Generic[K, V]):
 
     A subclass overrides ``load`` or ``aload`` (or both); each defaults to the other, a sync
     one running in a thread for asyncio callers, an async one on a background loop for sync
-    callers. ``load_many``, ``store`` and ``delete`` come in the same pairs. An origin that
-    overrides no ``store`` is read-only. Unless it is overridden, ``load_many`` asks for one
-    key after the other from a sync ``load``, and for ``parallel`` keys at a time otherwise.
+    callers. ``load_many``, ``store``, ``delete``, ``store_many`` and ``delete_many`` come in the
+    same pairs. An origin that overrides no ``store`` is read-only. Unless they are overridden,
+    those of many keys take one key after the other to a sync ``load``, ``store`` or ``delete``,
+    and ``parallel`` keys at a time otherwise.
 
     ``load`` answers `Loaded`, `NotModified` or `NotFound` and raises `OriginError` (or
     anything else) when it cannot answer.
@@ -33,6 +35,10 @@ class Origin(Generic[K, V]):
 
     name = "origin"
     parallel = 32
+
+    takes_entries: bool = False
+    """Whether a cache that writes is to give ``store`` a `Loaded` in the place of the value, which
+    tells the ttl, the cost and the importance of the entry."""
 
     def load(self, key: K, held: Validators | None = None) -> Answer[V]:
         """Ask for one value; ``held`` are the validators of the copy that the caller holds."""
@@ -52,7 +58,7 @@ class Origin(Generic[K, V]):
         if self._overrides("aload_many"):
             return run_blocking(self.aload_many(keys))
         if self._overrides("load"):
-            return self._one_by_one(keys)
+            return one_by_one(self.load, held_by_key(keys).items())
         return run_blocking(self._at_once(keys))
 
     async def aload_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
@@ -94,6 +100,41 @@ class Origin(Generic[K, V]):
 
         An origin overrides it that refuses to write over what its caller has not seen.
         """
+    def store_many(self, items: Mapping[K, V]) -> dict[K, Exception]:
+        """Write several values; returns the error for every key that could not be written."""
+        if self._overrides("astore_many"):
+            return run_blocking(self.astore_many(items))
+        if self._overrides("store"):
+            return failed(one_by_one(self.store, items.items()))
+        return run_blocking(self.astore_many(items))
+
+    async def astore_many(self, items: Mapping[K, V]) -> dict[K, Exception]:
+        """Twin of `store_many`."""
+        if self._overrides("store_many"):
+            return await run_in_thread(self.store_many, items)
+        if not self.writable:
+            raise self._read_only()
+        return failed(await self._each(self.astore, items.items()))
+
+    def delete_many(self, keys: Iterable[K]) -> dict[K, Exception]:
+        """Delete several values; returns the error for every key that could not be deleted."""
+        if self._overrides("adelete_many"):
+            return run_blocking(self.adelete_many(keys))
+        if self._overrides("delete"):
+            return failed(one_by_one(self.delete, ((key,) for key in dict.fromkeys(keys))))
+        return run_blocking(self.adelete_many(keys))
+
+    async def adelete_many(self, keys: Iterable[K]) -> dict[K, Exception]:
+        """Twin of `delete_many`."""
+        if self._overrides("delete_many"):
+            return await run_in_thread(self.delete_many, keys)
+        if not (self._overrides("delete") or self._overrides("adelete")):
+            raise self._read_only()
+        return failed(await self._each(self.adelete, [(key,) for key in dict.fromkeys(keys)]))
+
+    def does_many(self, method: str) -> bool:
+        """Whether a method of several keys, such as ``store_many``, is more than calls for each."""
+        return self._overrides(method) or self._overrides(f"a{method}")
 
     @property
     def writable(self) -> bool:
@@ -111,35 +152,32 @@ class Origin(Generic[K, V]):
         """Twin of `close`."""
         self.close()
 
-    def _one_by_one(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
-        answers: dict[K, Answer[V] | Exception] = {}
-        for key, held in held_by_key(keys).items():
-            try:
-                answers[key] = self.load(key, held)
-            except Exception as error:  # one failing key must not lose the others
-                answers[key] = error
-        return answers
-
     async def _at_once(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
+        return await self._each(self.aload, held_by_key(keys).items())
+
+    async def _each(
+        self, method: Callable[..., Awaitable[T]], calls: Collection[tuple[Any, ...]]
+    ) -> dict[K, T | Exception]:
+        """What an async method answers to each call, by its first argument, or its error."""
         import asyncio
 
         slots = asyncio.Semaphore(self.parallel)
 
-        async def ask(key: K, held: Validators | None) -> Answer[V] | Exception:
+        async def ask(call: tuple[Any, ...]) -> T | Exception:
             async with slots:
                 try:
-                    return await self.aload(key, held)
+                    return await method(*call)
                 except Exception as error:  # one failing key must not lose the others
                     return error
 
-        wanted = held_by_key(keys)
-        answers = await asyncio.gather(*(ask(key, held) for key, held in wanted.items()))
-        return dict(zip(wanted, answers, strict=True))
+        answers = await asyncio.gather(*map(ask, calls))
+        return {call[0]: answer for call, answer in zip(calls, answers, strict=True)}
 
     def carries(self, method: str) -> bool:
         """Whether a method does nothing but call its twin, in a thread or on a loop."""
-        if method == "load_many" and not self._overrides("aload_many"):
-            return not (self._overrides("load_many") or self._overrides("load"))
+        one, many, _ = method.partition("_many")
+        if many and not method.startswith("a") and not self._overrides(f"a{method}"):
+            return not (self._overrides(method) or self._overrides(one))
         twin = method[1:] if method.startswith("a") else f"a{method}"
         return self._overrides(twin) and not self._overrides(method)
 
@@ -165,3 +203,21 @@ class Origin(Generic[K, V]):
 def held_by_key(keys: Iterable[K]) -> Mapping[K, Validators | None]:
     """Return the validators held of every key, of which there are none if only keys are given."""
     return keys if isinstance(keys, Mapping) else dict.fromkeys(keys)
+
+
+def one_by_one(
+    method: Callable[..., T], calls: Iterable[tuple[Any, ...]]
+) -> dict[Any, T | Exception]:
+    """What a method answers to each call, by its first argument, or its error."""
+    answers: dict[Any, T | Exception] = {}
+    for call in calls:
+        try:
+            answers[call[0]] = method(*call)
+        except Exception as error:  # one failing key must not lose the others
+            answers[call[0]] = error
+    return answers
+
+
+def failed(answers: Mapping[K, object]) -> dict[K, Exception]:
+    """Those of the answers that are errors."""
+    return {key: answer for key, answer in answers.items() if isinstance(answer, Exception)}

@@ -9,6 +9,7 @@ from contextlib import nullcontext, suppress
 from contextvars import ContextVar, Token
 from copy import copy
 from threading import RLock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hybridcore.breaker import Breaker, Circuit
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from hybridcore.types import Answer, Validators, Written
+    from hybridcore.stats import OriginUsage
+    from hybridcore.types import Answer, Validators
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -122,7 +125,8 @@ class GuardedOrigin(Origin[K, V]):
     Sync calls then run in threads of the guard, and one that is late is left behind: it goes on by
     itself, and gives up its place in the bulkhead.
 
-    ``load_many`` is one call: it failed if most of its keys did. Retries ask for the failed ones.
+    A call for many keys is one call: it failed if most of its keys did. Retries of ``load_many``
+    ask for the failed ones.
 
     Raises (all methods, besides what the origin raises):
         BreakerOpenError: the origin failed before and is left alone for now.
@@ -174,9 +178,31 @@ class GuardedOrigin(Origin[K, V]):
     async def adelete(self, key: K) -> None:
         await self._aask(_Call(self, "delete", key))
 
+    def store_many(self, items: Mapping[K, V]) -> dict[K, Exception]:
+        return self._ask(_Writes(self, "store_many", items))
+
+    async def astore_many(self, items: Mapping[K, V]) -> dict[K, Exception]:
+        return await self._aask(_Writes(self, "store_many", items))
+
+    def delete_many(self, keys: Iterable[K]) -> dict[K, Exception]:
+        return self._ask(_Writes(self, "delete_many", list(keys)))
+
+    async def adelete_many(self, keys: Iterable[K]) -> dict[K, Exception]:
+        return await self._aask(_Writes(self, "delete_many", list(keys)))
+
+    def does_many(self, method: str) -> bool:
+        return self.origin.does_many(method)
+
     @property
     def writable(self) -> bool:
         return self.origin.writable
+
+    @property
+    def takes_entries(self) -> bool:  # type: ignore[override]  # as the origin says
+        return self.origin.takes_entries
+
+    def usage(self) -> OriginUsage | None:
+        return self.origin.usage()
 
     def carries(self, method: str) -> bool:
         return self.origin.carries(method)
@@ -333,6 +359,15 @@ class _Call(Generic[T]):
         """Why the call failed that returned."""
         return None
 
+    def _most(self, answers: Iterable[object], asked: int) -> Exception | None:
+        """A failure that counts, if most of what was asked for failed."""
+        circuit = self.guard.circuit
+        if circuit is None:
+            return None
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        failures = [error for error in errors if circuit.breaker.counts(error)]
+        return failures[0] if 2 * len(failures) > asked else None
+
     def _require_time(self) -> float:
         left = self.left
         if left <= 0:
@@ -371,12 +406,7 @@ class _Batch(_Call[dict[Any, Any]]):
 
     @property
     def failure(self) -> Exception | None:
-        circuit = self.guard.circuit
-        if circuit is None:
-            return None
-        errors = [answer for answer in self._answers.values() if isinstance(answer, Exception)]
-        failures = [error for error in errors if circuit.breaker.counts(error)]
-        return failures[0] if 2 * len(failures) > len(self._wanted) else None
+        return self._most(self._answers.values(), len(self._wanted))
 
     def _take(self, answers: dict[Any, Any]) -> Any:
         self._answers.update(answers)
@@ -388,6 +418,24 @@ class _Batch(_Call[dict[Any, Any]]):
                 self.args = ({key: self._wanted[key] for key in again},)
                 raise failed[again[0]]
         return self._answers
+
+
+class _Writes(_Call[dict[Any, Exception]]):
+    """One call of ``store_many`` or ``delete_many``."""
+
+    _errors: Mapping[Any, Exception] = MappingProxyType({})
+
+    def ask(self) -> Any:
+        self._errors = super().ask()
+        return self._errors
+
+    async def aask(self) -> Any:
+        self._errors = await super().aask()
+        return self._errors
+
+    @property
+    def failure(self) -> Exception | None:
+        return self._most(self._errors.values(), len(self.args[0]))
 
 
 class _Passage:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hybridcore.errors import ConfigurationError, NotFoundError
 from hybridcore.origins.base import Origin, held_by_key
-from hybridcore.origins.callable import _acall, _call, _is_async
+from hybridcore.origins.callable import _acall, _call, _is_async, _unwrap
 from hybridcore.origins.context import LoadContext
 from hybridcore.origins.threads import run_blocking
 from hybridcore.patterns import KeyPattern, Pattern, PatternTable
 from hybridcore.types import Answer, NotFound, Validators, Written
+
+if TYPE_CHECKING:
+    from hybridcore.stats import OriginUsage
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -126,9 +129,33 @@ class Loaders(Origin[K, V]):
     async def adelete(self, key: K) -> None:
         await self._written().adelete(key)
 
+    def store_many(self, items: Mapping[K, V]) -> dict[K, Exception]:
+        return self._written().store_many(items)
+
+    async def astore_many(self, items: Mapping[K, V]) -> dict[K, Exception]:
+        return await self._written().astore_many(items)
+
+    def delete_many(self, keys: Iterable[K]) -> dict[K, Exception]:
+        return self._written().delete_many(keys)
+
+    async def adelete_many(self, keys: Iterable[K]) -> dict[K, Exception]:
+        return await self._written().adelete_many(keys)
+
+    def does_many(self, method: str) -> bool:
+        if method == "load_many":
+            return True
+        return self.origin is not None and self.origin.does_many(method)
+
     @property
     def writable(self) -> bool:
         return self.origin is not None and self.origin.writable
+
+    @property
+    def takes_entries(self) -> bool:  # type: ignore[override]  # as the origin says
+        return self.origin is not None and self.origin.takes_entries
+
+    def usage(self) -> OriginUsage | None:
+        return None if self.origin is None else self.origin.usage()
 
     def close(self) -> None:
         if self.origin is not None:
@@ -347,9 +374,3 @@ def _require_function(function: object, pattern: KeyPattern) -> None:
 
 def _name_of(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
-
-
-def _unwrap(answer: Answer[Any] | Exception) -> Answer[Any]:
-    if isinstance(answer, Exception):
-        raise answer
-    return answer

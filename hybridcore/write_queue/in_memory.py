@@ -63,10 +63,9 @@ class MemoryQueue:
     and handed to ``on_drop``.
 
     Writes of one key reach the origin in their order, one at a time; one that waits is replaced by
-    the next. The origin gets up to ``batch_size`` of them by ``store_many`` (a mapping of keys to
-    values) and ``delete_many`` (a list of keys) if it has such methods, which may return a mapping
-    of the keys that failed to their errors, and one by one otherwise. An origin may get a write
-    twice: when a batch or a call fails after it had an effect.
+    the next. The origin gets up to ``batch_size`` of them by ``store_many`` and ``delete_many`` if
+    it overrides these, and one by one otherwise. An origin may get a write twice: when a batch or
+    a call fails after it had an effect.
 
     The thread starts with the first write, is a daemon, and ends when there is nothing to do. At
     exit of the interpreter the queues have 5 seconds in all. In a forked child a queue is empty;
@@ -353,18 +352,17 @@ class MemoryQueue:
         errors: dict[Any, Exception] = {}
         stores = {w.operation.key: w.operation.value for w in batch if not w.operation.deletes}
         deletes = [w.operation.key for w in batch if w.operation.deletes]
-        store_many = getattr(self.origin, "store_many", None)
-        delete_many = getattr(self.origin, "delete_many", None)
-        if stores and store_many is not None:
-            errors |= self._call_many(store_many, stores, stores)
+        origin = self.origin
+        if stores and origin.does_many("store_many"):
+            errors |= self._call_many(origin.store_many, stores)
         else:
             for key, value in stores.items():
-                self._call(errors, key, self.origin.store, key, value)
-        if deletes and delete_many is not None:
-            errors |= self._call_many(delete_many, deletes, deletes)
+                self._call(errors, key, origin.store, key, value)
+        if deletes and origin.does_many("delete_many"):
+            errors |= self._call_many(origin.delete_many, deletes)
         else:
             for key in deletes:
-                self._call(errors, key, self.origin.delete, key)
+                self._call(errors, key, origin.delete, key)
         return errors
 
     def _call(
@@ -375,11 +373,11 @@ class MemoryQueue:
         except BaseException as error:
             errors[key] = _as_exception(error)
 
-    def _call_many(self, function: Any, argument: Any, keys: Any) -> dict[Any, Exception]:
+    def _call_many(self, function: Any, keys: Any) -> dict[Any, Exception]:
         with self._changed:
             self._counts["batches"] += 1
         try:
-            return dict(function(argument) or {})
+            return dict(function(keys) or {})
         except BaseException as error:
             return dict.fromkeys(keys, _as_exception(error))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 
-from hybridcore.errors import NotFoundError, ReadOnlyOriginError
+from hybridcore.errors import ConfigurationError, NotFoundError, ReadOnlyOriginError
 from hybridcore.origins import CallableOrigin, Origin
 from hybridcore.types import Loaded, NotFound, NotModified, Validators
 
@@ -205,3 +207,195 @@ def test_calling_back_into_the_sync_face_is_refused():
 
     with pytest.raises(RuntimeError, match=r"use the \.aio face"):
         CallableOrigin(outer).load(1)
+
+
+def gives(pairs):
+    """A generator function of these pairs, an exception among them being raised."""
+
+    def load_many(keys):
+        for pair in pairs:
+            if isinstance(pair, Exception):
+                raise pair
+            yield pair
+
+    return load_many
+
+
+def agives(pairs):
+    async def load_many(keys):
+        for pair in pairs:
+            await asyncio.sleep(0)
+            if isinstance(pair, Exception):
+                raise pair
+            yield pair
+
+    return load_many
+
+
+@pytest.mark.parametrize("kind", [gives, agives])
+def test_load_many_may_be_a_generator_of_pairs(call, kind):
+    """What it yields is found, an exception among the values is the error of its key alone."""
+    bad = Odd("b")
+    origin = CallableOrigin(load_many=kind([("c", Loaded(3, ttl=9)), ("b", bad), ("odd", 0)]))
+    answers = call(origin, "load_many", ["a", "b", "c"])
+    assert answers == {"a": NotFound(), "b": bad, "c": Loaded(3, ttl=9)}
+    assert call(origin, "load", "c") == Loaded(3, ttl=9)
+    with pytest.raises(Odd):
+        call(origin, "load", "b")
+
+
+@pytest.mark.parametrize("kind", [gives, agives])
+def test_a_generator_that_raises_loses_only_what_is_left(call, kind):
+    """The pairs before the error count; it is the error of all other keys, or of the whole call."""
+    late, early = Odd("late"), Odd("early")
+    answers = call(CallableOrigin(load_many=kind([(1, 10), late])), "load_many", [1, 2, 3])
+    assert answers == {1: Loaded(10), 2: late, 3: late}
+    with pytest.raises(Odd, match="early"):
+        call(CallableOrigin(load_many=kind([early])), "load_many", [1])
+    with pytest.raises(TypeError, match="or to yield such pairs, got int"):
+        call(CallableOrigin(load_many=kind([5])), "load_many", [1])
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: partial(_async_of, f)])
+def test_store_many_and_delete_many_are_one_call(call, wrap):
+    """Functions for many keys get them at once, and single ones too if there is no other."""
+    rows, calls = {}, []
+
+    def store_many(items):
+        calls.append(dict(items))
+        rows.update((key, value) for key, value in items.items() if key != "bad")
+        return {"bad": Odd("bad")} if "bad" in items else None
+
+    def delete_many(keys):
+        calls.append(list(keys))
+        for key in keys:
+            rows.pop(key, None)
+
+    origin = CallableOrigin(double, store_many=wrap(store_many), delete_many=wrap(delete_many))
+    assert origin.writable
+    assert origin.does_many("store_many")
+    assert list(call(origin, "store_many", {"a": 1, "bad": 2})) == ["bad"]
+    assert call(origin, "delete_many", iter("aa")) == {}
+    call(origin, "store", "b", 3)
+    with pytest.raises(Odd):
+        call(origin, "store", "bad", 1)
+    call(origin, "delete", "b")
+    assert rows == {}
+    assert calls == [{"a": 1, "bad": 2}, ["a"], {"b": 3}, {"bad": 1}, ["b"]]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: partial(_async_of, f)])
+def test_without_functions_for_many_each_key_is_written_by_itself(call, wrap):
+    """One failing key does not lose the others, and is returned with its error."""
+    rows = {1: 1, 2: 2}
+
+    def store(key, value):
+        if key == "bad":
+            raise Odd(key)
+        rows[key] = value
+
+    def delete(key):
+        if key == "bad":
+            raise Odd(key)
+        del rows[key]
+
+    origin = CallableOrigin(double, store=wrap(store), delete=wrap(delete))
+    assert not origin.does_many("store_many")
+    errors = call(origin, "store_many", {"bad": 0, 3: 3})
+    assert list(errors) == ["bad"]
+    assert isinstance(errors["bad"], Odd)
+    assert list(call(origin, "delete_many", [1, "bad", 2])) == ["bad"]
+    assert rows == {3: 3}
+    for method in "store_many", "delete_many":
+        with pytest.raises(ReadOnlyOriginError):
+            call(CallableOrigin(double), method, {1: 1})
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("concurrency", [3, {"load": 3}])
+def test_concurrency_bounds_the_calls_of_a_function(kind, concurrency):
+    """However many threads and tasks ask, so many calls run at a time; the others wait."""
+    lock = threading.Lock()
+    running, most = 0, 0
+
+    def enter():
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+
+    def leave():
+        nonlocal running
+        with lock:
+            running -= 1
+
+    def load(key):
+        enter()
+        time.sleep(0.002)
+        leave()
+        return key
+
+    async def aload(key):
+        enter()
+        await asyncio.sleep(0.002)
+        leave()
+        return key
+
+    origin = CallableOrigin(load if kind == "sync" else aload, concurrency=concurrency)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(origin.load, key) for key in range(16)]
+        answers = asyncio.run(origin.aload_many(range(16)))
+        assert answers == {key: Loaded(key) for key in range(16)}
+        assert [one.result() for one in asked] == [Loaded(key) for key in range(16)]
+    assert most == 3
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "said"),
+    [(0, "at least 1"), (True, "at least 1"), ({"laod": 1}, "expected to name load,")],
+)
+def test_a_concurrency_that_makes_no_sense_is_refused(concurrency, said):
+    """What is no number of calls, or of no function, is refused by name."""
+    with pytest.raises(ConfigurationError, match=said):
+        CallableOrigin(double, concurrency=concurrency)
+
+
+class Rows(Origin):
+    """Stores and deletes one key at a time, in one of the two ways."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def load(self, key, held=None):
+        return Loaded(self.rows[key])
+
+
+class SyncRows(Rows):
+    def store(self, key, value):
+        self.rows[key] = 1 // value
+
+    def delete(self, key):
+        del self.rows[key]
+
+
+class AsyncRows(Rows):
+    async def astore(self, key, value):
+        self.rows[key] = 1 // value
+
+    async def adelete(self, key):
+        del self.rows[key]
+
+
+@pytest.mark.parametrize("kind", [SyncRows, AsyncRows])
+def test_an_origin_that_writes_one_key_writes_many(call, kind):
+    """Of an origin that overrides store and delete, those for many keys tell each error."""
+    origin = kind()
+    assert list(call(origin, "store_many", {"a": 1, "b": 0, "c": 1})) == ["b"]
+    assert origin.rows == {"a": 1, "c": 1}
+    assert list(call(origin, "delete_many", ["a", "b", "c"])) == ["b"]
+    assert origin.rows == {}
+    assert not origin.does_many("store_many")
+    with pytest.raises(ReadOnlyOriginError):
+        call(Rows(), "store_many", {"a": 1})
+    with pytest.raises(ReadOnlyOriginError):
+        call(Rows(), "delete_many", ["a"])
