@@ -14,6 +14,7 @@ from bench import (
     hit_ratio,
     hybrid,
     ratios,
+    remote,
     table,
     tails,
 )
@@ -33,6 +34,7 @@ def main() -> None:
         ("hit_ratio", hit_ratio, "replay traces through many policies"),
         ("hybrid", hybrid, "compare a hybrid cache with its parts, and with caches that load"),
         ("ratios", ratios, "compare caches in interleaved rounds"),
+        ("remote", remote, "compare what goes over Redis with a pipeline written by hand"),
         ("tails", tails, "compare the slowest calls, under threads too"),
         ("table", table, "print saved ratios as Markdown"),
     ):

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         Loaders,
         ObjectStoreOrigin,
         Origin,
+        RedisOrigin,
     )
     from hybridcore.retry import Retry
     from hybridcore.write_queue import (
@@ -113,6 +114,7 @@ _LAZY = {
     "MemoryQueue": "write_queue",
     "ObjectStoreOrigin": "origins",
     "Origin": "origins",
+    "RedisOrigin": "origins",
     "Retry": "retry",
     "cached": "decorators",
     "disable": "features",
@@ -179,6 +181,7 @@ __all__ = [
     "QueueFullError",
     "ReadOnlyOriginError",
     "Redelivery",
+    "RedisOrigin",
     "Retry",
     "Tier",
     "Tuning",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.origins.base import Origin
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from hybridcore.origins.guarded import Guard, GuardedOrigin
     from hybridcore.origins.http import HttpOrigin
     from hybridcore.origins.object_store import ObjectStoreOrigin
+    from hybridcore.origins.redis import RedisOrigin
 
 __all__ = [
     "CallableOrigin",
@@ -27,7 +29,15 @@ __all__ = [
     "Meter",
     "ObjectStoreOrigin",
     "Origin",
+    "RedisOrigin",
 ]
+
+_LAZY = {
+    "Guard": "guarded",
+    "GuardedOrigin": "guarded",
+    "HttpOrigin": "http",
+    "RedisOrigin": "redis",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -48,3 +58,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(guarded, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
