@@ -56,8 +56,10 @@ if TYPE_CHECKING:
     from hybridcore.features import disable, disabled, enable, is_enabled
     from hybridcore.hybrid import HybridCache
     from hybridcore.origins import (
+        CacheOrigin,
         CallableOrigin,
         GitHubOrigin,
+        FallbackOrigin,
         Guard,
         GuardedOrigin,
         HttpOrigin,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         ObjectStoreOrigin,
         Origin,
         RedisOrigin,
+        ShardedOrigin,
     )
     from hybridcore.retry import Retry
     from hybridcore.write_queue import (
@@ -88,7 +91,9 @@ _LAZY = {
     "Cached": "decorators",
     "Breaker": "breaker",
     "Bulkhead": "bulkhead",
+    "CacheOrigin": "origins",
     "CallableOrigin": "origins",
+    "FallbackOrigin": "origins",
     "Codec": "codec",
     "Codecs": "codec",
     "Compression": "codec",
@@ -115,6 +120,7 @@ _LAZY = {
     "ObjectStoreOrigin": "origins",
     "Origin": "origins",
     "RedisOrigin": "origins",
+    "ShardedOrigin": "origins",
     "Retry": "retry",
     "cached": "decorators",
     "disable": "features",
@@ -136,6 +142,7 @@ __all__ = [
     "BulkheadFullError",
     "Cache",
     "CacheInfo",
+    "CacheOrigin",
     "Cached",
     "CallableOrigin",
     "ClosedError",
@@ -156,6 +163,7 @@ __all__ = [
     "EventKind",
     "EvictionCause",
     "GitHubOrigin",
+    "FallbackOrigin",
     "Guard",
     "GuardedOrigin",
     "HttpOrigin",
@@ -183,6 +191,7 @@ __all__ = [
     "Redelivery",
     "RedisOrigin",
     "Retry",
+    "ShardedOrigin",
     "Tier",
     "Tuning",
     "Validators",

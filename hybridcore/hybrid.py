@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import get_ident
 from time import sleep
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakMethod, ref
 
 from hybridcore._native import Front, MemoryStore
@@ -59,6 +59,9 @@ V = TypeVar("V")
 T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")
 
+OriginLike: TypeAlias = "Origin[K, V] | HybridCache[K, V] | Callable[[K], V | Awaitable[V]]"
+"""What `HybridCache` takes as its origin."""
+
 _DEFAULT_BREAKER = Breaker()
 
 
@@ -87,7 +90,8 @@ class HybridCache(Front[K, V]):
     Args:
         memory: `Memory`, a `Cache` to use as it is, or None for no memory tier.
         disk: an `Lmdb` tier, or None. Closed with this cache.
-        origin: an `Origin`, or any function ``load(key)``, sync or async. Closed with this cache.
+        origin: an `Origin`, any function ``load(key)``, sync or async, or another hybrid cache.
+            Closed with this cache.
         strategy: what misses and writes do to the origin, see `hybridcore.config.Strategy`.
         defaults: how long entries live unless the call says otherwise.
         rules: by key pattern, what differs from the defaults.
@@ -112,7 +116,7 @@ class HybridCache(Front[K, V]):
         self,
         memory: Memory | Cache[K, V] | None = Memory("64MiB"),  # noqa: B008  # immutable
         disk: Lmdb[K, V] | None = None,
-        origin: Origin[K, V] | Callable[[K], V | Awaitable[V]] | None = None,
+        origin: OriginLike[K, V] | None = None,
         *,
         strategy: Strategy = "read_through",
         defaults: EntryOptions = EntryOptions(),  # noqa: B008  # immutable
@@ -204,7 +208,7 @@ class HybridCache(Front[K, V]):
     def from_settings(
         cls,
         settings: Settings | Mapping[str, Any] | str | os.PathLike[str],
-        origin: Origin[K, V] | Callable[[K], V | Awaitable[V]] | None = None,
+        origin: OriginLike[K, V] | None = None,
         *,
         listener: Listener | None = None,
     ) -> Self:
@@ -532,9 +536,15 @@ HybridCache._own_get()
 def _as_origin(origin: Any) -> Origin[Any, Any] | None:
     if origin is None or isinstance(origin, Origin):
         return origin
+    if isinstance(origin, HybridCache):
+        from hybridcore.origins import CacheOrigin
+
+        return CacheOrigin(origin)
     if callable(origin):
         return CallableOrigin(origin)
-    raise ConfigurationError(f"origin is expected to be an Origin or a function, got {origin!r}")
+    raise ConfigurationError(
+        f"origin is expected to be an Origin, a HybridCache or a function, got {origin!r}"
+    )
 
 
 def _call(method: WeakMethod[Any], *args: Any) -> None:

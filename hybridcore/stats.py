@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class OriginUsage:
     ``errors`` are the failed ``calls`` by the class of their error, ``seconds`` the time spent in
     calls. ``quota_used`` are the units that calls cost, ``quota_left`` what the origin said last
     is left of them and ``quota_resets_at`` when they are filled again, in seconds since the epoch;
-    None where an origin has no quota.
+    None where an origin has no quota. ``parts`` has the same of each origin that it is made of.
     """
 
     calls: int
@@ -223,6 +223,7 @@ class OriginUsage:
     quota_used: float
     quota_left: float | None
     quota_resets_at: float | None
+    parts: Mapping[str, OriginUsage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

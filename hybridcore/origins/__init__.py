@@ -13,14 +13,19 @@ from hybridcore.origins.usage import Meter
 
 if TYPE_CHECKING:
     from hybridcore.origins.github import GitHubOrigin
+    from hybridcore.origins.cache import CacheOrigin
+    from hybridcore.origins.fallback import FallbackOrigin
     from hybridcore.origins.guarded import Guard, GuardedOrigin
     from hybridcore.origins.http import HttpOrigin
     from hybridcore.origins.object_store import ObjectStoreOrigin
     from hybridcore.origins.redis import RedisOrigin
+    from hybridcore.origins.sharded import ShardedOrigin
 
 __all__ = [
+    "CacheOrigin",
     "CallableOrigin",
     "GitHubOrigin",
+    "FallbackOrigin",
     "Guard",
     "GuardedOrigin",
     "HttpOrigin",
@@ -30,13 +35,17 @@ __all__ = [
     "ObjectStoreOrigin",
     "Origin",
     "RedisOrigin",
+    "ShardedOrigin",
 ]
 
 _LAZY = {
+    "CacheOrigin": "cache",
+    "FallbackOrigin": "fallback",
     "Guard": "guarded",
     "GuardedOrigin": "guarded",
     "HttpOrigin": "http",
     "RedisOrigin": "redis",
+    "ShardedOrigin": "sharded",
 }
 
 

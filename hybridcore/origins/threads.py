@@ -130,14 +130,13 @@ async def run_in_thread(function: Callable[..., T], *args: Any) -> T:
     """Run a sync function in a worker thread, in the context of the caller."""
     import asyncio
 
-    workers = _workers.get(os.getpid()) or _workers.setdefault(os.getpid(), Workers())
-    return unwrap(await asyncio.wrap_future(workers.submit(function, *args)))
+    return unwrap(await asyncio.wrap_future(in_background(function, *args)))
 
 
-def in_background(function: Callable[..., Any], *args: Any) -> None:
-    """Run a function in a worker thread, in a context like the caller's; nobody waits for it."""
+def in_background(function: Callable[..., T], *args: Any) -> Future[Outcome[T]]:
+    """Run a function in a worker thread, in a context like the caller's."""
     workers = _workers.get(os.getpid()) or _workers.setdefault(os.getpid(), Workers())
-    workers.submit(function, *args)
+    return workers.submit(function, *args)
 
 
 def unwrap(outcome: Outcome[T]) -> T:

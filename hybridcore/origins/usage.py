@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from hybridcore.forks import start_afresh_after_forks
 from hybridcore.stats import OriginUsage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class Meter:
@@ -78,11 +75,18 @@ class Meter:
             )
 
 
-def total(usages: Iterable[OriginUsage | None]) -> OriginUsage | None:
+def total(
+    usages: Iterable[OriginUsage | None] | Mapping[str, OriginUsage | None],
+) -> OriginUsage | None:
     """Add up what several origins counted; None when none of them counts.
 
-    Of the quotas left the smallest counts, with the time at which that one is filled again.
+    Of the quotas left the smallest counts, with the time at which that one is filled again. Of a
+    mapping, ``parts`` has each by its name.
     """
+    parts: dict[str, OriginUsage] = {}
+    if isinstance(usages, Mapping):
+        parts = {name: usage for name, usage in usages.items() if usage is not None}
+        usages = parts.values()
     known = [usage for usage in usages if usage is not None]
     if not known:
         return None
@@ -101,4 +105,5 @@ def total(usages: Iterable[OriginUsage | None]) -> OriginUsage | None:
         quota_used=sum(usage.quota_used for usage in known),
         quota_left=scarcest.quota_left,
         quota_resets_at=scarcest.quota_resets_at,
+        parts=parts,
     )
