@@ -14,6 +14,7 @@ import pytest
 
 import hybridcore as hc
 from hybridcore.config import DEFAULTS
+from hybridcore.testing import SimulatedClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,19 +32,6 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.0005)
-
-
-class Clock:
-    """Time that stands still until a test advances it; one for both tiers."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def seconds(self) -> float:
-        return self.now
-
-    def nanoseconds(self) -> int:
-        return 1_700_000_000_000_000_000 + int(self.now * 1e9)
 
 
 class FailingDisk(hc.Lmdb):
@@ -230,12 +218,14 @@ def drive(request: pytest.FixtureRequest) -> Iterator[Driver]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> SimulatedClock:
+    return SimulatedClock()
 
 
 @pytest.fixture
-def make_store(tmp_path: Any, clock: Clock) -> Iterator[Callable[..., hc.HybridCache[Any, Any]]]:
+def make_store(
+    tmp_path: Any, clock: SimulatedClock
+) -> Iterator[Callable[..., hc.HybridCache[Any, Any]]]:
     """Make stores of both tiers, unless told otherwise, on the test's clock.
 
     Entry options are given by name, and are those of the whole store.

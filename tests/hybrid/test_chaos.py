@@ -12,8 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 import hybridcore as hc
+from hybridcore.testing import Fault, FaultyOrigin
 
-from .conftest import PATIENCE, FailingDisk, Source, wait_until
+from .conftest import PATIENCE, FailingDisk, wait_until
 
 KEYS = range(100)
 TTL, STALE = 5.0, 600.0
@@ -21,30 +22,13 @@ STEP = 0.05
 """Seconds of the simulated clock between two operations."""
 
 
-class ChaoticSource(Source):
-    """It answers with the key and the time, fails half of the time, hangs, or babbles."""
-
-    def __init__(self, clock, seed):
-        super().__init__()
-        self.clock = clock
-        self.random = random.Random(seed)
-        self.calm = False
-
-    def load(self, key, held=None):
-        now, mood = self.clock.now, self.random.random()
-        if self.calm:
-            return hc.Loaded((key, now))
-        if mood < 0.4:
-            raise OSError("down")
-        if mood < 0.45:
-            return "no answer"
-        if mood < 0.48:
-            raise hc.OriginUnavailableError("overloaded", retry_after=3)
-        if mood < 0.49:
-            time.sleep(0.02)  # it hangs: beyond the hard timeout
-        elif mood < 0.51:
-            time.sleep(0.004)  # it is slow: beyond the soft timeout
-        return hc.Loaded((key, now))
+CHAOS = (
+    Fault(0.4, raises=lambda key: OSError("down")),
+    Fault(0.05, answers=lambda key, answer: "no answer"),
+    Fault(0.03, raises=lambda key: hc.OriginUnavailableError("overloaded", retry_after=3)),
+    Fault(0.01, waits=0.02),  # beyond the hard timeout
+    Fault(0.02, waits=0.004),  # beyond the soft timeout
+)
 
 
 class ChaoticDisk(FailingDisk):
@@ -159,7 +143,7 @@ def test_chaos(tmp_path, clock, caplog, trouble, users, operations):
 
 def ride_out(tmp_path, clock, trouble, users, operations):
     """Let the users use a store while everything fails, and when it is over."""
-    source = ChaoticSource(clock, seed=1)
+    source = FaultyOrigin(hc.CallableOrigin(lambda key: hc.Loaded((key, clock.now))), CHAOS, seed=1)
     disk = ChaoticDisk(tmp_path / "chaos", clock=clock.nanoseconds)
     fails = trouble == "the disk fails"
     disk.failing = 0.2 if fails else 0.0
@@ -191,7 +175,7 @@ def ride_out(tmp_path, clock, trouble, users, operations):
 
     wait_until(lambda: store.stats().guard.left_behind == 0 and not store._engine._flights._flights)
     assert not store.aio._tasks
-    source.calm, disk.failing = True, 0.0
+    source.faults, disk.failing = (), 0.0
     clock.now += 3600
     store.breaker.reset()
     assert store.get_many(KEYS) == {key: (key, clock.now) for key in KEYS}

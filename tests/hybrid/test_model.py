@@ -16,8 +16,9 @@ from hypothesis.stateful import (
 )
 
 import hybridcore as hc
+from hybridcore.testing import SimulatedClock
 
-from .conftest import Clock, Source
+from .conftest import Source
 
 TTL, STALE = 10.0, 20.0
 KEYS = st.sampled_from(["a", "b", "c", ("d", 1)])
@@ -45,7 +46,7 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def build(self, strategy, tiers, etags):
         self.directory = tempfile.TemporaryDirectory()
-        self.clock = Clock()
+        self.clock = SimulatedClock()
         self.source = Source(etags=etags)
         self.strategy, self.tiers = strategy, tiers
         self.down = False

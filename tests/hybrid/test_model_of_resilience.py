@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import hybridcore as hc
+from hybridcore.testing import SimulatedClock
 
-from .conftest import Clock, FailingDisk, Source, wait_until
+from .conftest import FailingDisk, Source, wait_until
 
 TTL, STALE, NEGATIVE = 10.0, 20.0, 5.0
 KEYS = st.sampled_from(["a", "b", "c"])
@@ -43,7 +44,7 @@ class ResilienceMachine(RuleBasedStateMachine):
     )
     def build(self, tiers, refresh_ahead, soft_timeout, throttle, breaker, etags):
         self.directory = tempfile.TemporaryDirectory()
-        self.clock = Clock()
+        self.clock = SimulatedClock()
         self.source = Source(etags=etags)
         self.disk = None
         if tiers != "memory":
