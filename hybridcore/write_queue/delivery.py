@@ -89,10 +89,9 @@ class OriginTarget:
     ) -> dict[Any, Exception]:
         if not calls:
             return {}
-        many = getattr(self.origin, name, None)
-        if many is not None and len(calls) > 1:
+        if self.origin.does_many(name) and len(calls) > 1:
             try:
-                return dict(many(together) or {})
+                return dict(getattr(self.origin, name)(together) or {})
             except Exception as error:
                 return {call[0]: error for call in calls}
         outcomes = self._one_by_one(one, calls)

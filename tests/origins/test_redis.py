@@ -556,6 +556,25 @@ def test_a_queued_write_is_seen_as_its_value(start):
         assert origin.load("a") == Loaded("second")
 
 
+def test_a_durable_queue_keeps_the_ttl(server, tmp_path):
+    """What waits on disk comes to the server with its ttl, and is read as its value meanwhile."""
+    origin = RedisOrigin(server.url)
+    with hc.HybridCache(
+        hc.Memory(10),
+        origin=origin,
+        strategy="write_behind",
+        queue=hc.WriteQueue(tmp_path / "queue", origin, durability="process"),
+    ) as store:
+        store.put("a", {"b": 1}, ttl=60)
+        store.put("c", 2)
+        store.memory.clear()
+        assert store.get("a") == {"b": 1}
+        assert store.flush(20)
+        answers = origin.load_many("ac")
+        assert 58 < answers["a"].ttl <= 60
+        assert answers["c"] == Loaded(2)
+
+
 TTL = 0.2
 
 
