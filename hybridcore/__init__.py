@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         Origin,
         RedisOrigin,
         ShardedOrigin,
+        SqlOrigin,
     )
     from hybridcore.retry import Retry
     from hybridcore.write_queue import (
@@ -121,6 +122,7 @@ _LAZY = {
     "Origin": "origins",
     "RedisOrigin": "origins",
     "ShardedOrigin": "origins",
+    "SqlOrigin": "origins",
     "Retry": "retry",
     "cached": "decorators",
     "disable": "features",
@@ -192,6 +194,7 @@ __all__ = [
     "RedisOrigin",
     "Retry",
     "ShardedOrigin",
+    "SqlOrigin",
     "Tier",
     "Tuning",
     "Validators",

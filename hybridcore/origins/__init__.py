@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hybridcore.origins.object_store import ObjectStoreOrigin
     from hybridcore.origins.redis import RedisOrigin
     from hybridcore.origins.sharded import ShardedOrigin
+    from hybridcore.origins.sql import SqlOrigin
 
 __all__ = [
     "CacheOrigin",
@@ -36,6 +37,7 @@ __all__ = [
     "Origin",
     "RedisOrigin",
     "ShardedOrigin",
+    "SqlOrigin",
 ]
 
 _LAZY = {
@@ -46,6 +48,7 @@ _LAZY = {
     "HttpOrigin": "http",
     "RedisOrigin": "redis",
     "ShardedOrigin": "sharded",
+    "SqlOrigin": "sql",
 }
 
 
