@@ -1,8 +1,8 @@
 """Compares what goes over Redis with what one would write by hand with redis-py.
 
-A step is a batch of keys. The server is started for the run, on a free port of loopback; the clock
-is the processor time of this process, see `bench.hybrid`, which leaves the server's own out. The
-codec of both sides is that of the disk tier; a value by hand is its number and its payload.
+A step is a batch of keys that are not in memory. The server is started for the run, on a free port
+of loopback; the clock is the processor time of this process, see `bench.hybrid`, which leaves the
+server's own out. Both sides have the codec of the disk tier; a value by hand is number and payload.
 """
 
 from __future__ import annotations
@@ -59,16 +59,17 @@ def round_trips(port: int) -> int:
     with closing(proxy), HybridCache(origin=RedisOrigin(proxy.url)) as store:
         store.get("connect")
         before = proxy.round_trips
-        store.get_many(_names())
+        store.get_many(_names(1))
         return proxy.round_trips - before
 
 
 def lines(url: str, steps: int) -> list[Line]:
     """Every comparison, ``steps`` batches a round."""
-    names = _names()
+    names = _names(steps)
 
     def batches(rng: Random, turn: int) -> list[Any]:
-        return [rng.sample(names, KEYS) for _ in range(steps)]
+        drawn = rng.sample(names, len(names))
+        return [drawn[at : at + KEYS] for at in range(0, len(drawn), KEYS)]
 
     def origin(stack: ExitStack) -> Any:
         from hybridcore import RedisOrigin
@@ -77,25 +78,34 @@ def lines(url: str, steps: int) -> list[Line]:
         made.store_many(dict.fromkeys(names, VALUE))
         return made
 
-    def store(stack: ExitStack) -> Any:
-        from hybridcore import HybridCache
+    def store(stack: ExitStack, bound: int | str = 100_000) -> Any:
+        from hybridcore import HybridCache, Memory
 
-        return stack.enter_context(HybridCache(origin=origin(stack)))
+        return stack.enter_context(HybridCache(Memory(bound), origin=origin(stack)))
 
     def by_hand(stack: ExitStack) -> ByHand:
         made = stack.enter_context(closing(ByHand(url)))
         made.put_many(dict.fromkeys(names, VALUE))
         return made
 
+    def forget(store: Any) -> None:
+        store.memory.clear()
+
     hand = Side("c.get_many(k)", by_hand)
     return [
         Line("load_many / pipeline", Side("c.load_many(k)", origin), hand, batches, at_least=0.8),
         Line(
             "get_many of a cache / pipeline",
-            Side("c.get_many(k); c.memory.clear()", store),
+            Side("c.get_many(k)", store, forget),
             hand,
             batches,
             at_least=0.8,
+        ),
+        Line(
+            "the same, memory bounded in bytes",
+            Side("c.get_many(k)", lambda stack: store(stack, "64MiB"), forget),
+            hand,
+            batches,
         ),
         Line(
             "store_many / pipeline",
@@ -141,5 +151,5 @@ class ByHand:
         self._client.close()
 
 
-def _names() -> list[str]:
-    return [f"user:{i + 10_000_000}" for i in range(KEYS)]
+def _names(batches: int) -> list[str]:
+    return [f"user:{i + 10_000_000}" for i in range(KEYS * batches)]

@@ -126,8 +126,7 @@ class Loads(Base):
         except Exception as error:
             answers = dict.fromkeys(wanted, error)
         each = (perf_counter() - started) / len(flights)
-        for flight in flights:
-            self.settle(flight, answers[flight.key], each)
+        self._settle_many(flights, answers, each)
 
     def _held(self, flight: Flight) -> Validators | None:
         """What a load is told of the copy that is held: loaders get its value, too."""
@@ -170,6 +169,37 @@ class Loads(Base):
             self._tell(EventKind.LOAD, flight.key, Tier.ORIGIN, took)
             self._flights.end(flight, value, None if value is MISSING else Tier.ORIGIN)
 
+    def _settle_many(
+        self, flights: list[Flight], answers: dict[Any, Answer[Any] | Exception], took: float
+    ) -> None:
+        """Settle the flights of a batch, each of which took so long; book what they share once."""
+        costs: dict[int, float] = {}
+        loads = 0
+        told = self.events.wanted
+        for flight in flights:
+            key, answer = flight.key, answers[flight.key]
+            if type(answer) is not Loaded:
+                self.settle(flight, answer, took)
+                continue
+            cost = answer.cost
+            if cost is None:
+                rule = self.rules.of(key)
+                cost = costs.get(id(rule))
+                if cost is None:
+                    cost = costs[id(rule)] = self._costs.of(rule, took)
+            try:
+                self._keep(flight, answer, answer.value, answer.validators, cost)
+            except Exception as error:
+                self.settle(flight, error, took)
+                continue
+            loads += 1
+            self._failed.forget(key)
+            if told:
+                self._tell(EventKind.LOAD, key, Tier.ORIGIN, took)
+            self._flights.end(flight, answer.value, Tier.ORIGIN)
+        if loads:
+            self._count("loads", loads)
+
     def _accept(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> Any:
         """Keep what the origin answered, unless a write came between, and return the value."""
         if isinstance(answer, Exception) and not isinstance(answer, NotFoundError):
@@ -179,7 +209,6 @@ class Loads(Base):
         self._failed.forget(key)
         value: Any = MISSING
         validators: Validators | None = None
-        ttl = options.ttl
         if isinstance(answer, Loaded):
             value, validators = answer.value, answer.validators
         elif isinstance(answer, NotModified):
@@ -204,10 +233,33 @@ class Loads(Base):
             if answer.stale is not None:
                 options = options.kept_past_ttl(answer.stale)
         cost = self._costs.of(self.rules.of(key), took)
-        importance = 1.0
-        if isinstance(answer, Loaded):
-            cost = cost if answer.cost is None else answer.cost
-            importance = 1.0 if answer.importance is None else answer.importance
+        if isinstance(answer, (Loaded, NotModified)):
+            if isinstance(answer, Loaded) and answer.cost is not None:
+                cost = answer.cost
+            self._keep(flight, answer, value, validators, cost)
+            return value
+        with suppress(ClosedError), self._flights.lock(key):
+            if self._flights.holds(flight):
+                self.tiers.forget(key)
+                if self._is_on("negative"):
+                    lasting = answer.ttl if isinstance(answer, NotFound) else None
+                    self._missing.note(
+                        key,
+                        options.negative_ttl if lasting is None else lasting,
+                        flight.origin is self.origin,
+                    )
+        return value
+
+    def _keep(
+        self,
+        flight: Flight,
+        answer: Loaded[Any] | NotModified,
+        value: Any,
+        validators: Validators | None,
+        cost: float,
+    ) -> None:
+        """Keep a value that the origin sent or confirmed, unless a write came between."""
+        key = flight.key
         try:
             with self._flights.lock(key):
                 if not self._flights.holds(flight):
@@ -222,20 +274,21 @@ class Loads(Base):
                             flight.origin is self.origin,
                         )
                 else:
+                if self._flights.holds(flight):
                     self._missing.forget(key)
+                    importance = answer.importance if isinstance(answer, Loaded) else None
                     self.tiers.keep(
                         key,
                         value,
-                        ttl,
+                        flight.options.ttl if answer.ttl is None else answer.ttl,
                         validators,
-                        options,
+                        flight.options,
                         cost=cost,
-                        importance=importance,
+                        importance=1.0 if importance is None else importance,
                         loaded=True,
                     )
         except ClosedError:
             pass  # closed while it loaded: handed out, not kept
-        return value
 
     def end_lost(self, flight: Flight) -> None:
         """Have another one lead a load that nobody has ended."""

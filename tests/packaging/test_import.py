@@ -37,7 +37,19 @@ def imported() -> dict:
 
 
 @pytest.mark.parametrize(
-    "heavy", ["asyncio", "httpx", "lmdb", "msgspec", "numpy", "rich", "starlette", "xxhash"]
+    "heavy",
+    [
+        "asyncio",
+        "httpx",
+        "lmdb",
+        "msgspec",
+        "numpy",
+        "redis",
+        "rich",
+        "sqlalchemy",
+        "starlette",
+        "xxhash",
+    ],
 )
 def test_import_leaves_heavy_modules_alone(imported: dict, heavy: str) -> None:
     """Someone who wants the memory tier alone does not pay for the others."""
