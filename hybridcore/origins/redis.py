@@ -22,16 +22,18 @@ from hybridcore.errors import (
 )
 from hybridcore.origins.base import Origin
 from hybridcore.origins.records import Records
-from hybridcore.origins.redis_client import clients, translated
+from hybridcore.origins.redis_client import client, clients, translated
 from hybridcore.origins.redis_url import parse
+from hybridcore.origins.threads import run_in_thread
 from hybridcore.origins.usage import Meter
 from hybridcore.types import Loaded, NotFound
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from hybridcore.codec import Codecs, Compression
+    from hybridcore.origins.redis_tracking import OnChange, Tracking
     from hybridcore.stats import OriginUsage
     from hybridcore.types import Answer, Validators
 
@@ -51,6 +53,9 @@ _PER_COMMAND = 512
 
 _FOR_EVER = 100 * 366 * 86400.0
 """Seconds; records and servers cannot tell of a longer ttl: their numbers end."""
+
+_LISTEN = 0.5
+"""Seconds of silence after which a tracking connection is checked."""
 
 _CLOCK_GOOD_FOR = 60 * 1_000_000_000
 """ns after which the server is asked again what time it is."""
@@ -132,7 +137,9 @@ class RedisOrigin(Origin[K, V]):
         self._prefix = prefix.encode()
         self._ttl = None if ttl is None else seconds(ttl)
         self._max_value = size_in_bytes(max_value)
+        self._address = address
         self._is_cluster = address.kind == "cluster"
+        self._tracking: list[Tracking] = []
         self._clock = _ServerClock()
         self._records = Records(codecs, compression, self._clock)
         self._clients = clients(
@@ -181,6 +188,33 @@ class RedisOrigin(Origin[K, V]):
     async def adelete_many(self, keys: Iterable[K]) -> dict[K, Exception]:
         return await self._arun(self._deleting(keys))
 
+    def track(self, on_change: OnChange) -> Callable[[], None]:
+        """Have a function told, in a thread of its own, of the keys that anybody changes.
+
+        It gets a list of keys, those that expired or were evicted included; or None after the
+        connection was lost, when any key may have changed unnoticed. Returns a function that ends
+        it, as closing does. A forked child has to ask anew.
+
+        Raises:
+            OriginError: the server cannot be reached, or does not track.
+            ConfigurationError: the server is a cluster.
+        """
+        from hybridcore.origins.redis_tracking import Tracking
+
+        if self._is_cluster:
+            raise ConfigurationError(
+                "changes are not tracked over a cluster, where each node tells of its own keys; "
+                "track an origin for each node"
+            )
+        # By RESP2 the messages come over a channel, which redis-py hands on as they are.
+        made = client(self._address, "redis", timeout=_LISTEN, retries=0, most=1, protocol=2)
+        try:
+            tracking = Tracking(made, self._prefix, on_change, self.name)
+        except Exception as error:
+            raise self._failed(error) from error
+        self._tracking.append(tracking)
+        return tracking.stop
+
     def usage(self) -> OriginUsage:
         usage = self.meter.usage()
         damaged = self._records.damaged()
@@ -191,9 +225,13 @@ class RedisOrigin(Origin[K, V]):
         return replace(usage, errors=dict(errors))
 
     def close(self) -> None:
+        for tracking in self._tracking:
+            tracking.stop()
         self._clients.close()
 
     async def aclose(self) -> None:
+        for tracking in self._tracking:
+            await run_in_thread(tracking.stop)
         await self._clients.aclose()
 
     def __repr__(self) -> str:

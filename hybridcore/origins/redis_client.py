@@ -36,11 +36,14 @@ def clients(
     url: RedisUrl, name: str, *, timeout: float, retries: int, max_connections: int
 ) -> Clients[Any, Any]:
     """Clients that connect when they are first used."""
-    make = partial(_client, url, timeout=timeout, retries=retries, most=max_connections)
+    make = partial(client, url, timeout=timeout, retries=retries, most=max_connections)
     return Clients(name, partial(make, "redis"), partial(make, "redis.asyncio"), _close, _aclose)
 
 
-def _client(url: RedisUrl, package: str, *, timeout: float, retries: int, most: int) -> Any:
+def client(
+    url: RedisUrl, package: str, *, timeout: float, retries: int, most: int, protocol: int = 3
+) -> Any:
+    """A client of redis-py, of ``redis`` or of ``redis.asyncio``."""
     from redis.backoff import ExponentialWithJitterBackoff
     from redis.exceptions import ConnectionError as LostError
     from redis.maint_notifications import MaintNotificationsConfig
@@ -53,7 +56,7 @@ def _client(url: RedisUrl, package: str, *, timeout: float, retries: int, most: 
     options: dict[str, Any] = {
         **patience,
         **url.options,
-        "protocol": 3,
+        "protocol": protocol,
         "health_check_interval": IDLE,
         "retry": part("retry").Retry(backoff, retries, (LostError,)),
         "max_connections": most,

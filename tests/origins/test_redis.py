@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -573,6 +574,80 @@ def test_a_durable_queue_keeps_the_ttl(server, tmp_path):
         answers = origin.load_many("ac")
         assert 58 < answers["a"].ttl <= 60
         assert answers["c"] == Loaded(2)
+
+
+def test_changes_are_told(server):
+    """What others store, delete and let expire is told by its key, and nothing else is."""
+    told = queue.Queue()
+    listening, changing = RedisOrigin(server.url), RedisOrigin(server.url)
+    stop = listening.track(told.put)
+    changing.store("a", 1)
+    changing.store(("b", 2), Loaded(1, ttl=0.05))
+    changing.delete("a")
+    server.do("SET", "elsewhere", 1)
+    server.do("SET", "hybridcore:\xff", 1)
+    assert [told.get(timeout=20) for _ in range(4)] == [["a"], [("b", 2)], ["a"], [("b", 2)]]
+    server.do("FLUSHALL")
+    assert told.get(timeout=20) is None
+    stop()
+    stop()
+    changing.store("c", 1)
+    assert told.empty()
+    listening.close()
+    changing.close()
+
+
+def test_lost_changes_are_told_of(start, monkeypatch):
+    """Fault 25: after a lost connection anything may have changed, and it goes on from there."""
+    from hybridcore.origins import redis_tracking
+
+    monkeypatch.setattr(redis_tracking, "AGAIN", 0.01)
+    server = start()
+    told = queue.Queue()
+    origin = RedisOrigin(server.url)
+    origin.track(told.put)
+    server.kill()
+    server.start()
+    assert told.get(timeout=20) is None
+    origin.store("a", 1)
+    assert told.get(timeout=20) == ["a"]
+    server.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert told.get(timeout=20) is None
+    origin.close()
+    assert "hybridcore-redis-tracking" not in {thread.name for thread in threading.enumerate()}
+    server.kill()
+    with pytest.raises(hc.OriginUnavailableError):
+        RedisOrigin(server.url).track(told.put)
+    with pytest.raises(hc.ConfigurationError, match="not tracked over a cluster"):
+        RedisOrigin("redis+cluster://127.0.0.1:1").track(told.put)
+
+
+def test_a_cache_hears_of_changes(server):
+    """A cache that forgets what it is told of sees the writes of others at once."""
+    here, there = (
+        hc.HybridCache(hc.Memory(10), origin=RedisOrigin(server.url), strategy="write_through")
+        for _ in range(2)
+    )
+    locally = hc.EntryOptions(strategy="read_through")
+
+    def forget(keys):
+        if keys is None:
+            here.clear()
+        else:
+            for key in keys:
+                here.delete(key, options=locally)
+
+    with here, there:
+        here._engine.origin.track(forget)
+        there.put("a", 1)
+        assert here.get("a") == 1
+        there.put("a", 2)
+        deadline = time.monotonic() + 20
+        while here.get("a") != 2:
+            assert time.monotonic() < deadline
+        there.delete("a")
+        while here.get("a") is not None:
+            assert time.monotonic() < deadline
 
 
 TTL = 0.2
