@@ -38,7 +38,7 @@ class Origin(Generic[K, V]):
 
     takes_entries: bool = False
     """Whether a cache that writes is to give ``store`` a `Loaded` in the place of the value, which
-    tells the ttl, the cost and the importance of the entry."""
+    tells the ttl, the cost and the importance of the entry. A queue between holds that, too."""
 
     def load(self, key: K, held: Validators | None = None) -> Answer[V]:
         """Ask for one value; ``held`` are the validators of the copy that the caller holds."""
