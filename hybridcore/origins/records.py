@@ -92,13 +92,11 @@ class Records:
         found = self._reader.unpack(record, form)
         if found is None:
             return None
-        return Loaded(
-            found.value,
-            found.ttl_left,
-            found.validators,
-            importance=None if found.importance == 1.0 else found.importance,
-            tags=found.tag or (),  # type: ignore[arg-type]  # as _decode_meta says
-        )
+        importance = None if found.importance == 1.0 else found.importance
+        if found.tag is None and importance is None:
+            return Loaded(found.value, found.ttl_left, found.validators)
+        tags: Any = found.tag or ()  # as _decode_meta says
+        return Loaded(found.value, found.ttl_left, found.validators, None, importance, tags)
 
     def damaged(self) -> int:
         """How many records could not be read: damaged, of another key, or none of ours."""

@@ -264,8 +264,12 @@ class RedisOrigin(Origin[K, V]):
                     pieces, (yield [("MGET", *piece) for piece in pieces]), strict=True
                 ):
                     replies += [found] * len(piece) if isinstance(found, Exception) else found
+            unpack, missing = self._records.unpack, NotFound()
             for key, form, reply in zip(wanted[part], forms[part], replies, strict=True):
-                answers[key] = self._answer(form, reply)
+                if type(reply) is bytes:
+                    answers[key] = unpack(form, reply) or missing
+                else:
+                    answers[key] = missing if reply is None else self._answer(form, reply)
         return answers
 
     def _storing(self, items: Mapping[K, V]) -> Steps[dict[K, Exception]]:
@@ -440,7 +444,9 @@ def _only(commands: list[Command], replies: Any) -> list[Any]:
 def _size(thing: Any) -> int:
     if type(thing) is bytes:
         return len(thing)
-    return sum(map(_size, thing)) if isinstance(thing, (list, tuple)) else 0
+    if not isinstance(thing, (list, tuple)):
+        return 0
+    return sum([len(part) if type(part) is bytes else _size(part) for part in thing])
 
 
 def _raise_any(errors: Mapping[Any, Exception]) -> None:

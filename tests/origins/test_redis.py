@@ -94,7 +94,7 @@ def test_all_that_is_known_of_a_value_travels(call, origin, server):
         3.0,
         ("a", "b"),
     )
-    assert 59 < back.ttl <= 60
+    assert 59 < back.ttl <= 60.001
     assert 59_000 < server.do("PTTL", "hybridcore:0key") <= 60_000
 
 
@@ -127,7 +127,7 @@ def test_hosts_whose_clocks_disagree_agree_on_a_ttl(call, make, server, monkeypa
     call(behind, "store", "b", Loaded(2, ttl=60))
     for origin in ahead, behind:
         for answer in call(origin, "load_many", "ab").values():
-            assert 59 < answer.ttl <= 60
+            assert 59 < answer.ttl <= 60.001
 
 
 def test_a_thousand_keys_take_one_round_trip(call, make, server):
@@ -527,7 +527,7 @@ def test_caches_of_two_hosts_share_it(server, strategy):
         assert here.get_many("ab") == {"a": 1, "b": 2}
         assert here.flush(20)
         assert there.get_many("ab") == {"a": 1, "b": 2}
-        assert 59 < there.entry("a").ttl_left <= 60
+        assert 59 < there.entry("a").ttl_left <= 60.001
         assert there.entry("b").ttl_left is None
         here.delete("a")
         here.flush(20)
@@ -572,7 +572,7 @@ def test_a_durable_queue_keeps_the_ttl(server, tmp_path):
         assert store.get("a") == {"b": 1}
         assert store.flush(20)
         answers = origin.load_many("ac")
-        assert 58 < answers["a"].ttl <= 60
+        assert 58 < answers["a"].ttl <= 60.001
         assert answers["c"] == Loaded(2)
 
 
@@ -700,8 +700,10 @@ def test_killed_and_restarted_under_load(start):
                 assert set(reader.get_many(keys).values()) == {attempt - 1}
                 server.start()
                 assert writer.flush(20), "writes did not resume"
-                time.sleep(0.1 + 2 * TTL)
-                assert set(reader.get_many(keys).values()) == {attempt}
+                deadline = time.monotonic() + 20
+                while set(reader.get_many(keys).values()) != {attempt}:
+                    assert time.monotonic() < deadline, "what is old is served for ever"
+                assert all(reader.entry(key).ttl_left <= TTL for key in keys)
         finally:
             stop.set()
         for one in readers:
