@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -30,6 +29,8 @@ class PostgresServer:
         self._bin = Path(initdb).resolve().parent
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:  # as which it refuses to run
+            import pwd
+
             try:
                 owner = pwd.getpwnam("postgres")
             except KeyError:
