@@ -175,10 +175,9 @@ class Loads(Base):
         """Settle the flights of a batch, each of which took so long; book what they share once."""
         costs: dict[int, float] = {}
         loads = 0
-        told = self.events.wanted
         for flight in flights:
             key, answer = flight.key, answers[flight.key]
-            if type(answer) is not Loaded:
+            if type(answer) is not Loaded or not answer.store or answer.stale is not None:
                 self.settle(flight, answer, took)
                 continue
             cost = answer.cost
@@ -188,17 +187,33 @@ class Loads(Base):
                 if cost is None:
                     cost = costs[id(rule)] = self._costs.of(rule, took)
             try:
-                self._keep(flight, answer, answer.value, answer.validators, cost)
+                self._keep(flight, answer, cost)
             except Exception as error:
                 self.settle(flight, error, took)
                 continue
             loads += 1
             self._failed.forget(key)
-            if told:
-                self._tell(EventKind.LOAD, key, Tier.ORIGIN, took)
+            self._tell(EventKind.LOAD, key, Tier.ORIGIN, took)
             self._flights.end(flight, answer.value, Tier.ORIGIN)
         if loads:
             self._count("loads", loads)
+
+    def _keep(self, flight: Flight, answer: Loaded[Any], cost: float) -> None:
+        """Keep a value that was loaded, unless a write came between."""
+        key, options = flight.key, flight.options
+        with suppress(ClosedError), self._flights.lock(key):
+            if self._flights.holds(flight):
+                self._missing.forget(key)
+                self.tiers.keep(
+                    key,
+                    answer.value,
+                    options.ttl if answer.ttl is None else answer.ttl,
+                    answer.validators,
+                    options,
+                    cost=cost,
+                    importance=1.0 if answer.importance is None else answer.importance,
+                    loaded=True,
+                )
 
     def _accept(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> Any:
         """Keep what the origin answered, unless a write came between, and return the value."""
@@ -209,6 +224,7 @@ class Loads(Base):
         self._failed.forget(key)
         value: Any = MISSING
         validators: Validators | None = None
+        ttl = options.ttl
         if isinstance(answer, Loaded):
             value, validators = answer.value, answer.validators
         elif isinstance(answer, NotModified):
@@ -233,33 +249,10 @@ class Loads(Base):
             if answer.stale is not None:
                 options = options.kept_past_ttl(answer.stale)
         cost = self._costs.of(self.rules.of(key), took)
-        if isinstance(answer, (Loaded, NotModified)):
-            if isinstance(answer, Loaded) and answer.cost is not None:
-                cost = answer.cost
-            self._keep(flight, answer, value, validators, cost)
-            return value
-        with suppress(ClosedError), self._flights.lock(key):
-            if self._flights.holds(flight):
-                self.tiers.forget(key)
-                if self._is_on("negative"):
-                    lasting = answer.ttl if isinstance(answer, NotFound) else None
-                    self._missing.note(
-                        key,
-                        options.negative_ttl if lasting is None else lasting,
-                        flight.origin is self.origin,
-                    )
-        return value
-
-    def _keep(
-        self,
-        flight: Flight,
-        answer: Loaded[Any] | NotModified,
-        value: Any,
-        validators: Validators | None,
-        cost: float,
-    ) -> None:
-        """Keep a value that the origin sent or confirmed, unless a write came between."""
-        key = flight.key
+        importance = 1.0
+        if isinstance(answer, Loaded):
+            cost = cost if answer.cost is None else answer.cost
+            importance = 1.0 if answer.importance is None else answer.importance
         try:
             with self._flights.lock(key):
                 if not self._flights.holds(flight):
@@ -274,21 +267,20 @@ class Loads(Base):
                             flight.origin is self.origin,
                         )
                 else:
-                if self._flights.holds(flight):
                     self._missing.forget(key)
-                    importance = answer.importance if isinstance(answer, Loaded) else None
                     self.tiers.keep(
                         key,
                         value,
-                        flight.options.ttl if answer.ttl is None else answer.ttl,
+                        ttl,
                         validators,
-                        flight.options,
+                        options,
                         cost=cost,
-                        importance=1.0 if importance is None else importance,
+                        importance=importance,
                         loaded=True,
                     )
         except ClosedError:
             pass  # closed while it loaded: handed out, not kept
+        return value
 
     def end_lost(self, flight: Flight) -> None:
         """Have another one lead a load that nobody has ended."""

@@ -14,7 +14,6 @@ from hybridcore.errors import (
 from hybridcore.events import EventKind
 from hybridcore.flights import begins
 from hybridcore.types import Loaded, NotFound, Validators
-from hybridcore.types import Loaded
 
 if TYPE_CHECKING:
     from hybridcore.config import EntryOptions, Strategy
@@ -61,7 +60,6 @@ class Writes(Reads):
             with self._flights.lock(key):
                 self._check_version(key, if_version)
             self._tell_start(key)
-            validators = yield self._written(strategy, "put", "store", (key, value))
             assert self.origin is not None
             sent = (
                 Loaded(value, options.ttl, cost=cost, importance=importance)

@@ -12,9 +12,9 @@ from hybridcore.origins.loaders import Loaders
 from hybridcore.origins.usage import Meter
 
 if TYPE_CHECKING:
-    from hybridcore.origins.github import GitHubOrigin
     from hybridcore.origins.cache import CacheOrigin
     from hybridcore.origins.fallback import FallbackOrigin
+    from hybridcore.origins.github import GitHubOrigin
     from hybridcore.origins.guarded import Guard, GuardedOrigin
     from hybridcore.origins.http import HttpOrigin
     from hybridcore.origins.object_store import ObjectStoreOrigin
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CacheOrigin",
     "CallableOrigin",
-    "GitHubOrigin",
     "FallbackOrigin",
+    "GitHubOrigin",
     "Guard",
     "GuardedOrigin",
     "HttpOrigin",
@@ -43,9 +43,11 @@ __all__ = [
 _LAZY = {
     "CacheOrigin": "cache",
     "FallbackOrigin": "fallback",
+    "GitHubOrigin": "github",
     "Guard": "guarded",
     "GuardedOrigin": "guarded",
     "HttpOrigin": "http",
+    "ObjectStoreOrigin": "object_store",
     "RedisOrigin": "redis",
     "ShardedOrigin": "sharded",
     "SqlOrigin": "sql",
@@ -53,23 +55,6 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "HttpOrigin":
-        from hybridcore.origins.http import HttpOrigin
-
-        return HttpOrigin
-    if name == "ObjectStoreOrigin":
-        from hybridcore.origins.object_store import ObjectStoreOrigin
-
-        return ObjectStoreOrigin
-    if name == "GitHubOrigin":
-        from hybridcore.origins.github import GitHubOrigin
-
-        return GitHubOrigin
-    if name in ("Guard", "GuardedOrigin"):
-        from hybridcore.origins import guarded
-
-        return getattr(guarded, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

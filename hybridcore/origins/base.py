@@ -100,6 +100,7 @@ class Origin(Generic[K, V]):
 
         An origin overrides it that refuses to write over what its caller has not seen.
         """
+
     def store_many(self, items: Mapping[K, V]) -> dict[K, Exception]:
         """Write several values; returns the error for every key that could not be written."""
         if self._overrides("astore_many"):
