@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from hybridcore.stats import GuardStats, OriginUsage
+    from hybridcore.types import Validators
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -66,6 +67,14 @@ class Composed(Origin[K, V]):
 
     def does_many(self, method: str) -> bool:
         return any(origin.does_many(method) for origin in self._origins.values())
+
+    @property
+    def compares(self) -> bool:
+        return any(origin.compares for origin in self._origins.values())
+
+    def started_from(self, key: K, held: Validators | None) -> None:
+        for origin in self._origins.values():
+            origin.started_from(key, held)
 
     def usage(self) -> OriginUsage | None:
         """What all of them counted, and each by its name in ``parts``."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hybridcore.breaker import Breaker
     from hybridcore.origins.base import Origin
-    from hybridcore.types import Answer, Validators
+    from hybridcore.types import Answer, Validators, Written
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -74,10 +74,10 @@ class FallbackOrigin(Composed[K, V]):
     async def aload_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
         return await self._arun(self._loading(held_by_key(keys), "load_many"))
 
-    def store(self, key: K, value: V) -> Validators | None:
+    def store(self, key: K, value: V) -> Written[V]:
         return self._run(self._writing("store", (key, value)))
 
-    async def astore(self, key: K, value: V) -> Validators | None:
+    async def astore(self, key: K, value: V) -> Written[V]:
         return await self._arun(self._writing("store", (key, value)))
 
     def store_many(self, items: Mapping[K, V]) -> dict[K, Exception]:
@@ -153,7 +153,7 @@ class FallbackOrigin(Composed[K, V]):
         ttl = self._fill if entry.ttl is None else min(entry.ttl, self._fill)
         return taken(origin, replace(entry, ttl=ttl))
 
-    def _writing(self, method: str, args: tuple[Any, ...]) -> Steps[Validators | None]:
+    def _writing(self, method: str, args: tuple[Any, ...]) -> Steps[Written[V]]:
         truth = self._truth
         if not truth.writable:
             raise ReadOnlyOriginError(f"{truth.name} takes no writes")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hybridcore.breaker import Breaker
     from hybridcore.origins.base import Origin
-    from hybridcore.types import Answer, Validators
+    from hybridcore.types import Answer, Validators, Written
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -66,11 +66,11 @@ class ShardedOrigin(Composed[K, V]):
     async def aload_many(self, keys: Iterable[K]) -> dict[K, Answer[V] | Exception]:
         return await self._arun(self._split("load_many", held_by_key(keys)))
 
-    def store(self, key: K, value: V) -> Validators | None:
+    def store(self, key: K, value: V) -> Written[V]:
         member = self._members[self.shard_of(key)]
         return member.store(key, taken(member, value))
 
-    async def astore(self, key: K, value: V) -> Validators | None:
+    async def astore(self, key: K, value: V) -> Written[V]:
         member = self._members[self.shard_of(key)]
         return await member.astore(key, taken(member, value))
 

@@ -20,7 +20,7 @@ from hybridcore.units import Duration, seconds
 if TYPE_CHECKING:
     from hybridcore.stats import OriginUsage
     from hybridcore.testing.clock import SimulatedClock
-    from hybridcore.types import Answer, Validators
+    from hybridcore.types import Answer, Validators, Written
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -161,12 +161,12 @@ class FaultyOrigin(Origin[K, V]):
         errors, rest = _parted(met, wanted)
         return errors | _lied_all(met, await self.origin.aload_many(rest) if rest else {})
 
-    def store(self, key: K, value: V) -> Validators | None:
+    def store(self, key: K, value: V) -> Written[V]:
         fault = self._met("store", {key: None})[key]
         _fail(key, fault)
         return _lied(key, fault, self.origin.store(key, value))
 
-    async def astore(self, key: K, value: V) -> Validators | None:
+    async def astore(self, key: K, value: V) -> Written[V]:
         fault = (await self._amet("store", {key: None}))[key]
         _fail(key, fault)
         return _lied(key, fault, await self.origin.astore(key, value))
@@ -203,6 +203,13 @@ class FaultyOrigin(Origin[K, V]):
 
     def does_many(self, method: str) -> bool:
         return self.origin.does_many(method)
+
+    @property
+    def compares(self) -> bool:
+        return self.origin.compares
+
+    def started_from(self, key: K, held: Validators | None) -> None:
+        self.origin.started_from(key, held)
 
     def usage(self) -> OriginUsage | None:
         return self.origin.usage()
