@@ -47,6 +47,14 @@ def test_a_write_during_a_load_wins(drive, write):
         assert store.stats().origin.loads == 1
 
 
+def followers_of(flight):
+    """How many wait for a flight, blocked or in tasks."""
+    future = flight.future
+    if future is None:
+        return 0
+    return len(future._condition._waiters) + len(future._done_callbacks)
+
+
 def test_followers_share_what_the_leader_gets(drive):
     """Values and errors are everybody's, and the origin is asked once."""
     source = Source({"good": 1, "bad": OSError("down")})
@@ -57,7 +65,7 @@ def test_followers_share_what_the_leader_gets(drive):
             callers = [drive.start("get", store, key, "none") for _ in range(3)]
             gate.wait_until_reached()
             flight = store._engine._flights._flights[key]
-            wait_until(lambda flight=flight: flight.future is not None)
+            wait_until(lambda flight=flight: followers_of(flight) == 2)
             gate.open()
             if key == "bad":
                 errors = [caller.exception(PATIENCE) for caller in callers]
