@@ -6,6 +6,7 @@ Those that need it switch it on in a free-threaded interpreter, so they are impo
 try:
     from hybridcore._native.footprint import footprint_of
     from hybridcore._native.front import AsyncFront, Front
+    from hybridcore._native.generation import Generation
     from hybridcore._native.memory import MemoryStore
     from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed, new_struct
     from hybridcore._native.straight import MISSING, Flight, Straight
@@ -21,6 +22,7 @@ __all__ = [
     "AsyncFront",
     "Flight",
     "Front",
+    "Generation",
     "MemoryStore",
     "Straight",
     "footprint_of",

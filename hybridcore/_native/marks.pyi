@@ -3,6 +3,7 @@ from typing_extensions import Buffer, disjoint_base
 HEAD_SIZE: int
 MARK_SIZE: int
 TRAITS_SIZE: int
+GENERATION_OFFSET: int
 
 def place_of(key: bytes) -> bytes: ...
 def traits_of(size: int, cost: float, importance: float, version: int) -> bytes: ...

@@ -33,6 +33,8 @@ class MappedMarks(Marks):
     def __init__(self, mapped: mmap.mmap, file: Path | None) -> None:
         super().__init__(mapped)
         self._room = (len(mapped) - HEAD_SIZE) // MARK_SIZE
+        self.shared = None if file is None else mapped
+        """What all processes of the directory have mapped."""
         self._file = file
         self._identity = None if file is None else _identity(file)
 

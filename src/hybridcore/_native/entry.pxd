@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 cdef enum:
     NIL = 0xFFFFFFFFu       # no entry
+    OUTDATED = 0xFFFF       # an epoch that no store ever has
 
 
 # Of an entry in a list, for the policies that keep their entries in order.
@@ -54,6 +55,7 @@ cdef struct Extra:
     float importance        # to the application
     float value             # what the weights make of size, cost and importance
     uint16_t bucket         # of the timer wheel; NO_BUCKET when not scheduled
+    uint16_t epoch          # 0, or the store's when it was last found to be valid
     PyObject* note          # owned or NULL: what the engine remembers of a stale copy
     uint32_t timer_next
     uint32_t timer_prev

@@ -8,6 +8,7 @@ from cpython.object cimport PyObject
 from hybridcore._native.fastcall cimport (
     METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
+from hybridcore._native.generation cimport Generation, is_current
 from hybridcore._native.memory cimport MemoryStore, lookup
 from hybridcore._native.objects cimport likely
 from hybridcore._native.outcome cimport answered
@@ -29,6 +30,7 @@ cdef class Front:
     cdef MemoryStore store
     cdef Straight straight          # tried before _missed, or None
     cdef MemoryStore former         # kept: without the GIL, a lookup may be about to enter it
+    cdef Generation generation      # of what is invalidated elsewhere
     cdef object __weakref__
 
     @classmethod
@@ -40,7 +42,8 @@ cdef class Front:
         """Let the interpreter call ``get`` of a subclass as directly as of this class."""
         own_method(cls, &get_definition)
 
-    def __init__(self, MemoryStore memory, /):
+    def __init__(self, MemoryStore memory, generation=None, /):
+        self.generation = Generation() if generation is None else generation
         look_into(self, memory)
 
     @property
@@ -76,7 +79,7 @@ cdef void look_into(Front front, MemoryStore store):
 
 cdef object front_get(Front front, object key, object default):
     cdef PyObject* value
-    if likely(front.store is not None):
+    if likely(front.store is not None and is_current(front.generation)):
         if likely(lookup(front.store, <PyObject*> key, &value)):
             return take(value)
         if front.straight is not None:
@@ -129,7 +132,7 @@ cdef object async_get_called(
     cdef PyObject* default = default_argument(args, count, names)
     cdef Front window = (<AsyncFront> self).window
     cdef PyObject* value
-    if likely(window.store is not None):
+    if likely(window.store is not None and is_current(window.generation)):
         if likely(lookup(window.store, args[0], &value)):
             return answered(take(value))
     return self._missed(<object> args[0], <object> default)

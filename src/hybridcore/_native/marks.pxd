@@ -31,7 +31,8 @@ cdef struct Shared:
     float capacity          # in records, as far as is known
     uint64_t hand           # where in the order of hashes eviction looks next
     uint64_t looked         # marks up to which the last lesson looked
-    uint64_t none[2]
+    uint64_t generation     # of the log of invalidations; see generation.pyx
+    uint64_t none
     uint32_t used[112][33]  # by kind and age: uses so far; counted without a lock
     uint32_t seen[112][33]  # of those, by lessons
     float hits[112][33]

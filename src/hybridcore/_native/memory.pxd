@@ -1,7 +1,7 @@
 """The native store of the memory tier, for the modules that look into it directly."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from hybridcore._native.clock cimport coarse_ns
 from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
@@ -35,6 +35,7 @@ cdef class MemoryStore:
     cdef Probe probe
     cdef object prober              # called without arguments when the probe is full
     cdef dict names                 # keys by hash, of the probe; None: they are not kept
+    cdef uint16_t epoch             # in which entries that are watched have to be confirmed
     cdef uint64_t hits, misses, insertions, updates, rejections
     cdef uint64_t removals[4]       # by cause
     cdef uint64_t removed_size[4]
@@ -94,12 +95,20 @@ cdef inline int64_t timer_now(MemoryStore store) except? -1:
     return 0
 
 
+cdef inline bint is_doubtful(MemoryStore store, int64_t i) noexcept:
+    """Whether an entry, of those that have extras, has to be confirmed before it is fresh."""
+    return store.table.extras[i].epoch != 0 and store.table.extras[i].epoch != store.epoch
+
+
 cdef inline int answer(MemoryStore store, int64_t i, int64_t now, PyObject** value) noexcept:
     """Count the lookup that found index ``i``, -1 for none; 1 and the value if it is fresh."""
     cdef int64_t deadline
     if likely(i >= 0):
         if store.table.extras != NULL:
             deadline = store.table.extras[i].deadline
+            if unlikely(is_doubtful(store, i)):
+                store.misses += 1
+                return 0
             if deadline and (now if store.timer is not None else coarse_ns()) >= deadline:
                 store.misses += 1
                 return 0

@@ -14,7 +14,7 @@ from libc.math cimport fmax
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from hybridcore._native.entry cimport NIL, Entry, Extra
+from hybridcore._native.entry cimport NIL, OUTDATED, Entry, Extra
 from hybridcore._native.fastcall cimport (
     METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
@@ -58,6 +58,7 @@ cdef class MemoryStore:
     def __cinit__(self, *args, **kwargs):
         self.limit = NO_LIMIT
         self.low_water = NO_LIMIT
+        self.epoch = 1
         table_init(&self.table)
 
     @classmethod
@@ -225,12 +226,69 @@ cdef class MemoryStore:
             cost, importance, NULL,
         )
 
-    def hold(self, key, value, note, ttl, stale, double cost=1.0, double importance=1.0, /):
-        """Store a value that stays for ``stale`` seconds after its ``ttl``, for `held`."""
+    def hold(
+        self, key, value, note, ttl, stale, double cost=1.0, double importance=1.0,
+        bint watched=False, /,
+    ):
+        """Store a value that stays for ``stale`` seconds after its ``ttl``, for `held`.
+
+        One that is ``watched`` is fresh only until the next `doubt`, or until it is confirmed.
+        """
         store_put(
             self, key, value, -1, 0 if ttl is None else ttl_to_ns(ttl), span_to_ns(stale),
             cost, importance, NULL if note is None else <PyObject*> note,
         )
+        if watched:
+            self.confirm(key)
+
+    @cython.critical_section
+    def confirm(self, key, /):
+        """Let a watched entry be fresh until the next `doubt`; return whether it is there."""
+        cdef int64_t i = find(self, key)
+        if i < 0:
+            return False
+        table_need_extras(&self.table)
+        self.table.extras[i].epoch = self.epoch
+        return True
+
+    @cython.critical_section
+    def outdate(self, key, /):
+        """Let the entry be stale until it is confirmed or replaced; return whether it is there."""
+        cdef int64_t i = find(self, key)
+        if i < 0:
+            return False
+        table_need_extras(&self.table)
+        self.table.extras[i].epoch = OUTDATED
+        return True
+
+    @cython.critical_section
+    def outdate_all(self):
+        """Let every entry be stale. O(entries)."""
+        cdef uint32_t i
+        table_need_extras(&self.table)
+        for i in range(self.table.count):
+            self.table.extras[i].epoch = OUTDATED
+
+    @cython.critical_section
+    def doubted(self, key, /):
+        """0 for an entry that is certain or absent, 1 if it is to be confirmed, 2 if outdated."""
+        cdef int64_t i = find(self, key)
+        if i < 0 or self.table.extras == NULL or not is_doubtful(self, i):
+            return 0
+        return 2 if self.table.extras[i].epoch == OUTDATED else 1
+
+    @cython.critical_section
+    def doubt(self):
+        """Let the entries that are watched be stale until they are confirmed. O(1) as a rule."""
+        cdef uint32_t i
+        self.epoch += 1
+        if self.epoch < OUTDATED:
+            return
+        self.epoch = 2
+        if self.table.extras != NULL:       # once in 65 533 times
+            for i in range(self.table.count):
+                if self.table.extras[i].epoch not in (0, OUTDATED):
+                    self.table.extras[i].epoch = 1
 
     @cython.critical_section
     def annotate(self, key, note, /):

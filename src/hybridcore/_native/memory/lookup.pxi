@@ -35,9 +35,11 @@ cdef int64_t find_fresh(MemoryStore store, object key) except -2:
 
 
 cdef inline bint is_fresh(MemoryStore store, int64_t i, int64_t now) noexcept:
-    return (
-        store.table.extras == NULL or store.table.extras[i].deadline == 0
-        or now < store.table.extras[i].deadline
+    return store.table.extras == NULL or (
+        not is_doubtful(store, i)
+        and (
+            store.table.extras[i].deadline == 0 or now < store.table.extras[i].deadline
+        )
     )
 
 

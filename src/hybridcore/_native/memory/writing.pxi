@@ -216,6 +216,7 @@ cdef int write_in(
         extra.importance = <float> importance
         extra.value = value_of(store, size, cost, importance)
         policy_value(&store.table.policy, store.table.entries, store.table.extras, <uint32_t> i)
+        extra.epoch = 0
         extra.note = note
         if note != NULL:
             Py_INCREF(<object> note)
