@@ -37,7 +37,7 @@ class Packer:
         times: Times,
         *,
         validators: Validators | None = None,
-        tag: str | None = None,
+        tag: str | tuple[str, ...] | None = None,
         cost: float = 1.0,
         importance: float = 1.0,
     ) -> Packed: ...

@@ -17,7 +17,7 @@ class Record:
     fresh: bool
     ttl_left: float | None
     validators: Validators | None
-    tag: str | None
+    tag: str | tuple[str, ...] | None
     version: int
     stored_at: int
     fresh_until: int
@@ -65,7 +65,7 @@ class Reader(Generic[_K, _V]):
         self,
         gate: Gate,
         decode: Callable[..., Any],
-        decode_meta: Callable[[bytes], tuple[Validators | None, str | None]],
+        decode_meta: Callable[[bytes], tuple[Validators | None, str | tuple[str, ...] | None]],
         encode_key: Callable[[Any], bytes],
         squeeze: Callable[[bytes], bytes],
         recover: Callable[[BaseException], None],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FORMAT = 3
+FORMAT = 4
 
 
 class Layout(NamedTuple):
@@ -23,13 +23,14 @@ class Layout(NamedTuple):
     settles_later: bool = False
 
 
-DISK = Layout("disk", FORMAT, ("data", "meta", "order", "expiry"), True, True)
+DISK = Layout("disk", FORMAT, ("data", "meta", "order", "expiry", "log", "barriers"), True, True)
 """A disk tier.
 
 ``data``   LMDB key -> record
 ``order``  hash of the LMDB key, 8 bytes big-endian -> traits, LMDB key
 ``expiry`` end of its life, hash, each 8 bytes big-endian -> nothing
 ``meta``   format stamp
+``log``, ``barriers``  what was invalidated, see `hybridcore.invalidation.log`
 
 The tally is in the database that lists these, whose one page every commit writes anyway.
 """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hybridcore._native.ledger import Books
 from hybridcore._native.marks import TRAITS_SIZE, place_of
@@ -12,6 +13,11 @@ from hybridcore._native.record import is_intact, peek
 
 if TYPE_CHECKING:
     from hybridcore._native.record import Packed
+
+
+_SIZES = struct.Struct("<56xII")
+_KIND = slice(11, 16)
+"""Of a header: the codec, and how the payload is compressed."""
 
 
 class Placed(NamedTuple):
@@ -119,6 +125,27 @@ class Ledger(Books):
             self.store(packed)
         return found
 
+    def store_with(self, *, packed: Packed, change: Change) -> bool:
+        """Write a record as part of a change; False, and nothing is written, if that is off."""
+        if not change.may_be(self.txn):
+            return False
+        version = self.version
+        before = self.txn.get(packed.key, None, self.data)
+        differs = before is None or not has_value_of(before, packed.record)
+        is_new = before is None
+        self.store(packed)
+        change.made(self.txn, version, is_new=is_new, differs=differs)
+        return True
+
+    def remove_with(self, key: bytes, change: Change) -> bool:
+        """Delete the record under an LMDB key as part of a change; whether there was one."""
+        if not change.may_be(self.txn):
+            return False
+        version = self.version
+        there = self.remove(key)
+        change.made(self.txn, version, is_new=False, differs=True)
+        return there
+
     def pop(self, key: bytes) -> bytes | None:
         """Delete the record under an LMDB key and return its bytes."""
         record = self.txn.get(key, None, self.data)
@@ -162,6 +189,23 @@ class Ledger(Books):
         header = peek(record)
         if header is not None and header[2] > 0:
             self.txn.delete(header[2].to_bytes(8, "big") + place, db=self.expiry)
+
+
+class Change(Protocol):
+    """What else a change does in the transaction of the data."""
+
+    def may_be(self, txn: Any, /) -> bool:
+        """Whether the change may be, asked before it."""
+
+    def made(self, txn: Any, version: int, /, *, is_new: bool, differs: bool) -> None:
+        """It was made; ``version`` is the last that was given before."""
+
+
+def has_value_of(record: memoryview, other: bytearray) -> bool:
+    """Whether two records hold the same value, bit by bit."""
+    sizes = _SIZES.unpack_from(record), _SIZES.unpack_from(other)
+    one, two = (_SIZES.size + key + meta for key, meta in sizes)
+    return record[_KIND] == other[_KIND] and record[one:] == memoryview(other)[two:]
 
 
 def is_fresh(record: memoryview, now: int) -> bool:

@@ -8,7 +8,7 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hybridcore._native.marks import HEAD_SIZE, MARK_SIZE, Marks
+from hybridcore._native.marks import GENERATION_OFFSET, HEAD_SIZE, MARK_SIZE, Marks
 from hybridcore.disk.directory import MARKS_FILE
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class MappedMarks(Marks):
         self._room = (len(mapped) - HEAD_SIZE) // MARK_SIZE
         self.shared = None if file is None else mapped
         """What all processes of the directory have mapped."""
+        self.generation_offset = GENERATION_OFFSET
         self._file = file
         self._identity = None if file is None else _identity(file)
 

@@ -1,4 +1,4 @@
-"""What a record carries beside its value: the origin's validators and a tag, as MessagePack."""
+"""What a record carries beside its value: the origin's validators and tags, as MessagePack."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ _SIZES = struct.Struct("<56xII")
 """Of the key and of the meta part, at the end of a record's header."""
 
 
-def encode_meta(validators: Validators | None, tag: str | None) -> bytes:
+Tag = str | tuple[str, ...] | None
+"""One tag, several, or none."""
+
+
+def encode_meta(validators: Validators | None, tag: Tag) -> bytes:
     """Return the meta part of a record; empty when there is nothing to say."""
     if validators is None and tag is None:
         return b""
     import msgspec
 
-    known: dict[str, str | None] = {"tag": tag}
+    known: dict[str, Tag] = {"tag": tag}
     if validators is not None:
         known |= {"etag": validators.etag, "last_modified": validators.last_modified}
         known["must_revalidate"] = "1" if validators.must_revalidate else None
@@ -26,17 +30,17 @@ def encode_meta(validators: Validators | None, tag: str | None) -> bytes:
     return msgspec.msgpack.encode(said) if said else b""
 
 
-def decode_meta(meta: bytes) -> tuple[Validators | None, str | None]:
-    """Return the validators and the tag in a record's meta part; unknown names are skipped."""
+def decode_meta(meta: bytes) -> tuple[Validators | None, Tag]:
+    """Return the validators and the tags in a record's meta part; unknown names are skipped."""
     import msgspec
 
     from hybridcore.types import Validators
 
     try:
-        said = msgspec.msgpack.decode(meta, type=dict[str, str])
+        said = msgspec.msgpack.decode(meta, type=dict[str, str | tuple[str, ...]])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None, None
-    etag, last_modified = said.get("etag"), said.get("last_modified")
+    etag, last_modified = _text(said.get("etag")), _text(said.get("last_modified"))
     tag = said.get("tag")
     if etag is None and last_modified is None:
         return None, tag
@@ -44,12 +48,23 @@ def decode_meta(meta: bytes) -> tuple[Validators | None, str | None]:
     return Validators(etag=etag, last_modified=last_modified, must_revalidate=checked), tag
 
 
-def tag_of(record: memoryview) -> str | None:
-    """The tag of a record as it lies on disk, unchecked."""
+def tags_of(record: memoryview) -> tuple[str, ...]:
+    """The tags of a record as it lies on disk, unchecked."""
     if len(record) < _SIZES.size:
-        return None
+        return ()
     key_size, meta_size = _SIZES.unpack_from(record)
     if not meta_size:
-        return None
+        return ()
     start = _SIZES.size + key_size
-    return decode_meta(bytes(record[start : start + meta_size]))[1]
+    return as_tags(decode_meta(bytes(record[start : start + meta_size]))[1])
+
+
+def as_tags(tag: Tag) -> tuple[str, ...]:
+    """The tags as a tuple."""
+    if tag is None:
+        return ()
+    return (tag,) if isinstance(tag, str) else tag
+
+
+def _text(said: Tag) -> str | None:
+    return said if isinstance(said, str) else None

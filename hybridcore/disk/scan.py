@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridcore._native.record import peek
 from hybridcore.disk.keys import decode_key, lmdb_key
-from hybridcore.disk.meta import tag_of
+from hybridcore.disk.meta import tags_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def tagged(environment: Environment, tag: str) -> Iterator[list[bytes]]:
                 return
             for name, record in islice(cursor, _BATCH):
                 after = bytes(name)
-                if tag_of(record) == tag:
+                if tag in tags_of(record):
                     found.append(after)
             last = not cursor.next()
         yield found

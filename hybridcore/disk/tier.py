@@ -28,7 +28,7 @@ from hybridcore.disk.durability import Durability, checked
 from hybridcore.disk.environment import NotAloneError
 from hybridcore.disk.eviction import Victims
 from hybridcore.disk.keys import LONGEST_PREFIX, encode_key, lmdb_key, squeeze
-from hybridcore.disk.ledger import Ledger
+from hybridcore.disk.ledger import Change, Ledger
 from hybridcore.disk.meta import decode_meta, encode_meta
 from hybridcore.disk.sweeper import Sweeper
 from hybridcore.disk.writer import Writer
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from hybridcore._native.record import Packed
     from hybridcore.codec import Codecs, Compression
     from hybridcore.types import Validators
 
@@ -167,20 +168,24 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         ttl: Duration | None = None,
         stale: Duration = 0.0,
         validators: Validators | None = None,
-        tag: str | None = None,
+        tag: str | tuple[str, ...] | None = None,
         cost: float = 1.0,
         importance: float = 1.0,
         if_version: int | None = None,
-    ) -> None:
+        change: Change | None = None,
+    ) -> bool:
         """Store a value; it survives the death of any process once this returns.
 
         Args:
             ttl: how long it is fresh; None: until evicted.
             stale: how much longer `fetch` may return it; without a ttl it has no effect.
             validators: what the origin sent along.
-            tag: a word that `evict_tag` finds it by.
+            tag: a word that `evict_tag` finds it by, or several.
             cost, importance: what reloading it costs and what it is worth, for eviction.
             if_version: store only in the place of an entry of this version, 0 for none.
+            change: what else to do in the same transaction, which may call the write off.
+
+        Returns whether it was stored, which only ``change`` can prevent.
 
         Raises:
             VersionConflictError: the entry is of another version; nothing was changed.
@@ -198,9 +203,11 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
             importance=importance,
         )
         writer = self._open()
+        if change is not None:
+            return self._store_with(writer, packed, change)
         if if_version is None:
             writer.store([packed])
-            return
+            return True
         store = partial(
             Ledger.store_if,
             packed=packed,
@@ -211,6 +218,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         found = writer.change(store, size=len(packed.record))
         if found != if_version:
             raise VersionConflictError(key, if_version, found)
+        return True
 
     def offer(
         self,
@@ -220,8 +228,10 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         ttl: Duration | None = None,
         stale: Duration = 0.0,
         validators: Validators | None = None,
+        tag: str | tuple[str, ...] | None = None,
         cost: float = 1.0,
         importance: float = 1.0,
+        change: Change | None = None,
     ) -> bool:
         """Store a value if `Admission` finds it worth writing; return whether it was stored.
 
@@ -232,6 +242,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
             value,
             self._times(ttl, stale),
             validators=validators,
+            tag=tag,
             cost=cost,
             importance=importance,
         )
@@ -242,6 +253,8 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
             and not self._is_there(packed.key)
         ):
             return False
+        if change is not None:
+            return self._store_with(writer, packed, change)
         writer.store([packed])
         return True
 
@@ -279,9 +292,15 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         """Store the items of a mapping or of pairs, in one transaction."""
         self.put_many({**dict(other), **more})
 
-    def delete(self, key: K) -> bool:
+    def delete(self, key: K, *, change: Change | None = None) -> bool:
         """Delete the entry; return whether there was one, expired ones included."""
-        return self.delete_many((key,)) == 1
+        if change is None:
+            return self.delete_many((key,)) == 1
+        name = lmdb_key(encode_key(key))
+        writer = self._open()
+        there = writer.change(lambda ledger: ledger.remove_with(name, change))
+        writer.count(deletes=there)
+        return there
 
     def delete_many(self, keys: Iterable[K]) -> int:
         """Delete the entries in one transaction; return how many there were."""
@@ -510,6 +529,10 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         if self.closed:
             raise ClosedError("the disk tier was used after close()")
         return self._writer
+
+    def _store_with(self, writer: Writer, packed: Packed, change: Change) -> bool:
+        store = partial(Ledger.store_with, packed=packed, change=change)
+        return writer.change(store, size=len(packed.record), puts=1)
 
     def _is_there(self, name: bytes) -> bool:
         with self._environment.reading() as txn:

@@ -69,7 +69,7 @@ class Coherence:
         self.generation.share(mapped, environment.marks.generation_offset)
         with self._reading() as txn:
             self._barriers = self.log.all_barriers(txn)
-            self.generation.caught_up(self.log.last(txn))
+            self.generation.caught_up(max(self.log.last(txn), self.generation.announced))
 
     def follow(self, follower: Follower) -> None:
         """Tell this one what happens elsewhere."""
@@ -88,19 +88,23 @@ class Coherence:
         with self._lock:
             seen = self.generation.seen
             with self._reading() as txn:
-                last = self.log.last(txn)
+                last = max(self.log.last(txn), self.generation.announced)
                 if last == seen:
                     self.generation.caught_up(seen)
                     return False
-                if self.log.first(txn) > seen + 1:
-                    self._barriers = self.log.all_barriers(txn)
-                    entries = None
-                else:
-                    entries = list(self.log.since(txn, seen))
+                entries = self._since(txn, seen, last)
             # Before the follower is told: what it stores from now on is checked anew.
             self._apply(entries)
             self.generation.caught_up(last)
         return True
+
+    def _since(self, txn: Txn, seen: int, last: int) -> list[Entry] | None:
+        """What the log has after a number; None: it does not have all of it any more."""
+        entries = list(self.log.since(txn, seen))
+        if len(entries) == last - seen:
+            return entries
+        self._barriers = self.log.all_barriers(txn)
+        return None
 
     def _apply(self, entries: list[Entry] | None) -> None:
         follower = self._follower
@@ -171,17 +175,15 @@ class Coherence:
         since: int | None = None,
         tags: tuple[str, ...] = (),
         depends_on: Iterable[Any] = (),
-        tells: bool = True,
     ) -> Change:
         """What has to be done in the transaction that changes a key.
 
         Args:
-            since: abandon the change if the log has something newer than this number that covers
-                the key or its tags.
-            tells: whether others are told, or the key is new to all.
+            since: of a load: call it off if the log has something newer than this number that
+                covers the key or its tags.
         """
         forms = [encode_key(key) for key in depends_on]
-        return Change(self, form, cause, since, tags, forms, tells)
+        return Change(self, form, cause, since, tags, forms)
 
     def append(
         self,
@@ -209,6 +211,7 @@ class Coherence:
                 tags=tags,
                 hard=hard,
                 cause=cause,
+                after=self.generation.announced,
             )
 
         number = self._environment.write(work)
@@ -229,11 +232,12 @@ class Coherence:
 
     def bind(self) -> None:
         """Use the databases as they are open now."""
-        self.log.bind(self._environment.log, self._environment.barriers)
+        databases: Any = self._environment  # which has an attribute for each of its layout
+        self.log.bind(databases.log, databases.barriers)
 
     def _version(self, txn: Txn) -> int:
         """The version of the newest record."""
-        return self._environment.version_of(txn)
+        return int.from_bytes(txn.get(b"tally", b"", self._environment.main)[:8], "little")
 
     @contextmanager
     def _reading(self) -> Iterator[Txn]:
@@ -245,7 +249,7 @@ class Coherence:
 class Change:
     """The part of a change that is in the transaction of the data; see `Coherence.change`."""
 
-    __slots__ = ("_cause", "_coherence", "_depends_on", "_form", "_since", "_tags", "_tells", "number")
+    __slots__ = ("_cause", "_coherence", "_depends_on", "_form", "_since", "_tags", "number")
 
     def __init__(
         self,
@@ -255,7 +259,6 @@ class Change:
         since: int | None,
         tags: tuple[str, ...],
         depends_on: list[bytes],
-        tells: bool,
     ) -> None:
         self._coherence = coherence
         self._form = form
@@ -263,7 +266,6 @@ class Change:
         self._since = since
         self._tags = tags
         self._depends_on = depends_on
-        self._tells = tells
         self.number: int | None = None
         """Of the entry in the log, when others are told."""
 
@@ -276,23 +278,30 @@ class Change:
             txn, self._since, self._form, self._tags
         )
 
-    def made(self, txn: Txn, version: int, *, replaced: bool) -> None:
-        """After the data was changed; ``version`` is that of the newest record before."""
+    def made(self, txn: Txn, version: int, *, is_new: bool, differs: bool) -> None:
+        """After the data was changed; ``version`` is that of the newest record before.
+
+        Others are told of what the application changed, and of a load that brought another value
+        than there was: of one that is new here they may hold no copy that is older than their ttl
+        allows.
+        """
         coherence, log = self._coherence, self._coherence.log
         if self._depends_on:
             log.depend(txn, self._depends_on)
+        if self._since is not None and (is_new or not differs):
+            return
         depended = log.is_depended_on(txn, self._form)
-        if (self._tells and replaced) or depended:
-            self.number = log.append(
-                txn,
-                "key",
-                stamp=coherence.clock.stamp(),
-                node=coherence.node,
-                version=version,
-                keys=(self._form,),
-                tags=(tag_of_key(self._form),) if depended else (),
-                cause=self._cause,
-            )
+        self.number = log.append(
+            txn,
+            "key",
+            stamp=coherence.clock.stamp(),
+            node=coherence.node,
+            version=version,
+            keys=(self._form,),
+            tags=(tag_of_key(self._form),) if depended else (),
+            cause=self._cause,
+            after=coherence.generation.announced,
+        )
 
     def announce(self) -> None:
         """After the commit."""

@@ -141,12 +141,14 @@ class Log:
         tags: tuple[str, ...] = (),
         hard: bool = True,
         cause: str,
+        after: int = 0,
     ) -> int:
-        """Add an entry, with the barriers that it raises; returns its number."""
-        number = self.last(txn) + 1
-        entry = Entry(
-            number, time.time(), stamp, node, scope, keys, tags, hard, version, cause
-        )
+        """Add an entry, with the barriers that it raises; returns its number.
+
+        That is beyond ``after``, too: the log may have been removed with the data.
+        """
+        number = max(self.last(txn), after) + 1
+        entry = Entry(number, time.time(), stamp, node, scope, keys, tags, hard, version, cause)
         txn.put(_NUMBER.pack(number), encode(entry), db=self.log)
         names = [_FLOOR] if scope == "all" else [name_of_tag(tag) for tag in tags]
         for name in names:
@@ -157,12 +159,14 @@ class Log:
 
     def covers(self, txn: Txn, since: int, form: bytes, tags: Iterable[str]) -> bool:
         """Whether anything after a number covers this key, or one of these tags."""
-        if self.last(txn) == since:
+        last = self.last(txn)
+        if last <= since:
             return False
-        if self.first(txn) > since + 1:
+        entries = list(self.since(txn, since))
+        if len(entries) < last - since:
             return True  # nobody knows any more
         wanted = set(tags)
-        return any(covers(entry, form, wanted) for entry in self.since(txn, since))
+        return any(covers(entry, form, wanted) for entry in entries)
 
     def _trim(self, txn: Txn, number: int) -> None:
         kept = number - MOST_ENTRIES

@@ -87,10 +87,10 @@ def test_a_newer_format_is_left_alone(open_disk):
     disk["key"] = 1
     env = disk._environment
     with env._env.begin(write=True) as txn:
-        txn.put(b"format", b"hybridcore disk 4", db=env.meta)
+        txn.put(b"format", b"hybridcore disk 5", db=env.meta)
     disk.close()
     before = (disk.directory / "data.mdb").read_bytes()
-    with pytest.raises(DiskError, match="format 4, this version of hybridcore reads 3"):
+    with pytest.raises(DiskError, match="format 5, this version of hybridcore reads 4"):
         open_disk()
     assert (disk.directory / "data.mdb").read_bytes() == before
 
@@ -101,12 +101,12 @@ def test_an_older_format_is_left_alone(open_disk, state):
     disk = open_disk()
     disk["key"] = 1
     with disk._environment._env.begin(write=True) as txn:
-        txn.put(b"format", b"hybridcore disk 2", db=disk._environment.meta)
+        txn.put(b"format", b"hybridcore disk 3", db=disk._environment.meta)
     disk.close()
     if not state:
         (disk.directory / "state").unlink()
     before = (disk.directory / "data.mdb").read_bytes()
-    with pytest.raises(DiskError, match=r"format 2, .* reads 3\..*start afresh"):
+    with pytest.raises(DiskError, match=r"format 3, .* reads 4\..*start afresh"):
         open_disk()
     assert (disk.directory / "data.mdb").read_bytes() == before
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hybridcore.compat.diskcache import walk
 from hybridcore.compat.diskcache.core import ENOVAL, original_tag, stored_tag, transact
 from hybridcore.compat.diskcache.opening import Opened
+from hybridcore.disk.meta import as_tags
 from hybridcore.errors import EncodeError
 
 if TYPE_CHECKING:
@@ -204,5 +205,7 @@ def beside(value: Any, record: Record | None, expire_time: bool, tag: bool) -> A
     if expire_time:
         parts.append(None if record is None else _expire_time(record))
     if tag:
-        parts.append(None if record is None else original_tag(record.tag))
+        parts.append(
+            None if record is None else original_tag(next(iter(as_tags(record.tag)), None))
+        )
     return tuple(parts)

@@ -56,13 +56,11 @@ HEAD_SIZE = sizeof(Shared)
 
 MARK_SIZE = sizeof(Mark)
 
-<<<<<<< HEAD
 TRAITS_SIZE = sizeof(Traits)
 """Bytes before the LMDB key in what the order of hashes lists."""
-=======
+
 GENERATION_OFFSET = <size_t> &(<Shared*> NULL).generation
 """Of the word that tells of invalidations."""
->>>>>>> ab3c099 (Compare a word of all processes on a hit in memory, and let watched entries be doubted at once)
 
 
 cdef inline uint64_t hashed(const char* key, Py_ssize_t size) noexcept nogil:

@@ -68,7 +68,7 @@ cdef class Record:
     ``fresh``       False: past its ttl, within ``stale``
     ``ttl_left``    seconds of freshness left; None: never expires; negative: stale for so long
     ``validators``  what the origin sent along, or None
-    ``tag``         as given to ``put``
+    ``tag``         as given to ``put``, or a tuple of several
     ``version``     number of the write, rising over the whole directory
     ``stored_at``, ``fresh_until``, ``expires_at``  wall clock, ns; 0: never
     ``cost``, ``importance``  as given to ``put``
