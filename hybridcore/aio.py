@@ -10,6 +10,7 @@ from hybridcore._native import AsyncFront
 from hybridcore.config import UNSET, EntryOptions, for_call
 from hybridcore.engine import Call, Effect, Engine, Pause, Spawn, Steps, Wait
 from hybridcore.flights import MISSING, leading
+from hybridcore.invalidation import checked_tags
 from hybridcore.origins import CallableOrigin
 from hybridcore.origins.tasks import run_apart
 from hybridcore.types import is_plain
@@ -132,6 +133,8 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         cost: float | None = None,
         importance: float = 1.0,
         if_version: int | None = None,
+        tags: Iterable[str] = (),
+        depends_on: Iterable[Any] = (),
     ) -> None:
         """Twin of `HybridCache.put`."""
         steps = self._engine.write(
@@ -141,6 +144,8 @@ class AsyncFace(AsyncFront, Generic[K, V]):
             cost=cost,
             importance=importance,
             if_version=if_version,
+            tags=checked_tags(tags),
+            depends_on=tuple(depends_on),
         )
         await self._carry_out(steps)
 
@@ -161,9 +166,19 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         """Twin of `HybridCache.contains`."""
         return self._engine.contains(key)
 
-    async def clear(self) -> None:
+    async def invalidate(
+        self, *keys: K, tags: Iterable[str] = (), hard: bool = True, cause: str = "invalidate"
+    ) -> None:
+        """Twin of `HybridCache.invalidate`."""
+        self._engine.invalidate(keys, checked_tags(tags), hard=hard, cause=cause)
+
+    async def expire(self, key: K) -> None:
+        """Twin of `HybridCache.expire`."""
+        self._engine.invalidate((key,), (), hard=False, cause="expire")
+
+    async def clear(self, *, soft: bool = False) -> None:
         """Twin of `HybridCache.clear`."""
-        self._engine.clear()
+        self._engine.clear(soft=soft)
 
     async def clear_from(self, prefix: tuple[Any, ...]) -> None:
         """Twin of `HybridCache.clear_from`."""

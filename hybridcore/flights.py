@@ -85,6 +85,7 @@ class Flights:
         """Return a flight of the same key that goes on in the background in its place."""
         with self.lock(flight.key):
             other = Flight(flight.key, flight.origin, flight.options)
+            other.since = flight.since
             other.thread = _NOBODY
             other.copy = flight.copy
             other.future = flight.future or Future()

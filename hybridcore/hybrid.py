@@ -20,6 +20,7 @@ from hybridcore.errors import ConfigurationError
 from hybridcore.events import EventKind
 from hybridcore.features import Flags
 from hybridcore.flights import MISSING, WaitsForItselfError, leading
+from hybridcore.invalidation import checked_tags
 from hybridcore.memory import Cache
 from hybridcore.namespaces import Namespace
 from hybridcore.origins import CallableOrigin, Origin
@@ -27,7 +28,7 @@ from hybridcore.origins.threads import in_background, making_room, on_background
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from hybridcore.disk import Lmdb
     from hybridcore.events import EventListener
     from hybridcore.features import Feature
+    from hybridcore.invalidation import Invalidation
     from hybridcore.patterns import Pattern
     from hybridcore.recovery import TierHealth
     from hybridcore.retry import Retry
@@ -196,6 +198,7 @@ class HybridCache(Front[K, V]):
                 )
             )
         self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
+        self._follow(self._engine.coherence.generation)
         self._go_straight(self._engine.straight)
         self._engine.straighten()
         self._analytics: StoreAnalytics | None = None
@@ -361,11 +364,15 @@ class HybridCache(Front[K, V]):
         cost: float | None = None,
         importance: float = 1.0,
         if_version: int | None = None,
+        tags: Iterable[str] = (),
+        depends_on: Iterable[Any] = (),
     ) -> None:
         """Store a value in the tiers, and first in the origin under write_through.
 
         Args:
             ttl, options: of this call, before those of the key's pattern and of the cache.
+            tags: names of groups that it belongs to, for `invalidate`.
+            depends_on: keys of which it is made; when one changes this entry is invalid.
             cost, importance: for eviction; by default the cost is what loads have been measured
                 to take.
             if_version: store only if `entry` tells this version, 0 for no entry.
@@ -386,6 +393,8 @@ class HybridCache(Front[K, V]):
                 cost=cost,
                 importance=importance,
                 if_version=if_version,
+                tags=checked_tags(tags),
+                depends_on=tuple(depends_on),
             )
         )
 
@@ -422,9 +431,36 @@ class HybridCache(Front[K, V]):
         """Whether a tier holds a fresh entry; the origin is not asked."""
         return self._engine.contains(key)
 
-    def clear(self) -> None:
+    def invalidate(
+        self, *keys: K, tags: Iterable[str] = (), hard: bool = True, cause: str = "invalidate"
+    ) -> None:
+        """Invalidate keys, and all entries that carry one of the tags, in all processes.
+
+        What is invalidated is not served again, in no process that has the same disk tier, once
+        this returns; nor is what was being loaded meanwhile kept. With ``hard=False`` it may still
+        be served as a stale copy where the origin fails or is slow. The origin is not written.
+        A tag costs the same however many entries carry it: O(1).
+
+        Raises:
+            DiskError: the disk failed, and others could not be told; nothing was invalidated.
+        """
+        self._engine.invalidate(keys, checked_tags(tags), hard=hard, cause=cause)
+
+    def expire(self, key: K) -> None:
+        """Let the entry be stale from now on: it is loaded anew, or served if that fails."""
+        self._engine.invalidate((key,), (), hard=False, cause="expire")
+
+    def keys_by_tag(self, tag: str) -> Iterator[K]:
+        """The keys of valid entries that carry a tag. O(entries)."""
+        return self._engine.keys_by_tag(tag)
+
+    def invalidation_log(self, since: int = 0) -> list[Invalidation]:
+        """What was invalidated after an entry of the log, by whom and why, oldest first."""
+        return self._engine.invalidation_log(since)
+
+    def clear(self, *, soft: bool = False) -> None:
         """Empty the tiers; the origin is left alone."""
-        self._engine.clear()
+        self._engine.clear(soft=soft)
 
     def clear_from(self, prefix: tuple[Any, ...]) -> None:
         """Empty the tiers of keys that are tuples with these first elements.

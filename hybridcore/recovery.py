@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from hybridcore.disk import Lmdb, Record
+    from hybridcore.invalidation.coherence import Change
 
 log = logging.getLogger("hybridcore")
 
@@ -69,7 +70,7 @@ class RecoveringDisk:
         self._clock = clock
         self._outages = RateLimitedLog(log, clock=clock)
         self._lock = threading.RLock()
-        self._missed: dict[Any, _Put | None] = {}
+        self._missed: dict[Any, _Put | Change | None] = {}  # of deletes what else they do
         self._lost = False
         self._pause = 0.0
         self._retry_at = 0.0
@@ -115,7 +116,15 @@ class RecoveringDisk:
             self._fail(error)
             return False
 
-    def put(self, key: Any, value: Any, *, offered: bool = False, **options: Any) -> None:
+    def put(
+        self,
+        key: Any,
+        value: Any,
+        *,
+        offered: bool = False,
+        change: Change | None = None,
+        **options: Any,
+    ) -> None:
         """Store a value, now or when the disk works again; one that is offered may be refused.
 
         Raises:
@@ -124,7 +133,9 @@ class RecoveringDisk:
         if self._ready():
             try:
                 store = self.disk.offer if offered else self.disk.put
-                store(key, value, **options)
+                store(key, value, change=change, **options)
+                if change is not None:
+                    change.announce()
             except DiskError as error:
                 self._fail(error)
             else:
@@ -134,23 +145,39 @@ class RecoveringDisk:
                 return
         ttl = options.get("ttl")
         until = None if ttl is None else self._clock() + ttl
-        self._miss(key, _Put(value, until, options, offered))
+        self._miss(key, _Put(value, until, {**options, "change": change}, offered))
 
-    def delete(self, key: Any) -> bool:
+    def delete(self, key: Any, change: Change | None = None) -> bool:
         """Delete an entry, now or when the disk works again; return whether it was there."""
         if self._ready():
             try:
-                there = self.disk.delete(key)
+                there = self.disk.delete(key, change=change)
+                if change is not None:
+                    change.announce()
             except DiskError as error:
                 self._fail(error)
             else:
                 self._worked()
                 if self._missed:
-                    there = self._missed.pop(key, None) is not None or there
+                    there = isinstance(self._missed.pop(key, None), _Put) or there
                 return there
-        there = self._missed.get(key) is not None
-        self._miss(key, None)
+        there = isinstance(self._missed.get(key), _Put)
+        self._miss(key, change)
         return there
+
+    def outdate(self, key: Any, change: Change | None) -> None:
+        """Let an entry be stale; a disk that fails forgets it when it works again."""
+        if self._ready():
+            try:
+                self.disk.outdate(key, change=change)
+                if change is not None:
+                    change.announce()
+            except DiskError as error:
+                self._fail(error)
+            else:
+                self._worked()
+                return
+        self._miss(key, change)
 
     def clear(self) -> None:
         """Delete everything, now or when the disk works again."""
@@ -211,24 +238,28 @@ class RecoveringDisk:
                 return False
         return True
 
-    def _make_up(self, key: Any, put: _Put | None) -> None:
+    def _make_up(self, key: Any, missed: _Put | Change | None) -> None:
+        put = missed if isinstance(missed, _Put) else None
+        change = missed if not isinstance(missed, _Put) else missed.options.get("change")
         options = {} if put is None else dict(put.options)
         options.pop("if_version", None)  # it was of that version when it was written
         if put is not None and put.until is not None:
             options["ttl"] = put.until - self._clock()
         try:
             if put is None or (put.until is not None and options["ttl"] <= 0):
-                self.disk.delete(key)
+                self.disk.delete(key, change=change)
             else:
                 store = self.disk.offer if put.offered else self.disk.put
                 store(key, put.value, **options)
+            if change is not None:
+                change.announce()
         except KeyEncodingError:
             return  # it cannot be there
         except (EncodeError, ValueTooLargeError) as error:
             log.warning("a write that was missed is given up: %s", error)
             self.disk.delete(key)
 
-    def _miss(self, key: Any, put: _Put | None) -> None:
+    def _miss(self, key: Any, put: _Put | Change | None) -> None:
         with self._lock:
             self._missed.pop(key, None)  # the newest goes last
             self._missed[key] = put

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakMethod
 
+from hybridcore.disk.meta import as_tags
 from hybridcore.errors import ClosedError, EncodeError, KeyEncodingError, ValueTooLargeError
 from hybridcore.logs import RateLimitedLog, raised_by
 from hybridcore.types import Tier
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hybridcore._native import MemoryStore
     from hybridcore.config import EntryOptions
     from hybridcore.disk import Record
+    from hybridcore.invalidation.coherence import Coherence
     from hybridcore.recovery import RecoveringDisk
     from hybridcore.types import Validators
 
@@ -51,6 +53,9 @@ class Note(NamedTuple):
     """When it stops being fresh, in seconds of the tiers' clock; infinity: never."""
     clean: bool = True
     """Whether the disk has it, too."""
+    tags: tuple[Any, ...] = ()
+    number: int = 0
+    """What was invalidated before it was begun."""
 
 
 class Copy(NamedTuple):
@@ -65,7 +70,7 @@ class Copy(NamedTuple):
     validators: Validators | None = None
     cost: float = 1.0
     version: int = 0
-    tag: str | None = None
+    tags: tuple[Any, ...] = ()
 
 
 class Tiers:
@@ -78,11 +83,13 @@ class Tiers:
         self,
         memory: MemoryStore[Any, Any] | None,
         disk: RecoveringDisk | None,
+        coherence: Coherence,
         *,
         spill: bool = False,
     ) -> None:
         self.memory = memory
         self.disk = disk
+        self.coherence = coherence
         self.spills = 0
         self._spill = spill and memory is not None and disk is not None
         if self._spill:
@@ -99,7 +106,12 @@ class Tiers:
         if held is None:
             return None
         value, left, note = held
-        if left is None or left > 0:
+        valid = self._is_valid(key, note)
+        if valid is False:
+            return None
+        if valid is None:
+            state = State.STALE
+        elif left is None or left > 0:
             state = State.FRESH
         else:
             state = State.DUE if note is not None and left + note.late > 0 else State.STALE
@@ -108,20 +120,58 @@ class Tiers:
         if left is not None:
             left += note.late
         return Copy(
-            value, Tier.MEMORY, state, left, note.whole, note.validators, version=note.version
+            value,
+            Tier.MEMORY,
+            state,
+            left,
+            note.whole,
+            note.validators,
+            version=note.version,
+            tags=note.tags,
         )
+
+    def _is_valid(self, key: Any, note: Note | None) -> bool | None:
+        """Whether nothing has invalidated an entry of memory; None: it may be served as stale."""
+        assert self.memory is not None
+        epoch = self.memory.epoch  # before the barriers are looked at
+        doubt = self.memory.doubted(key)
+        if not doubt:
+            return True
+        valid = True if note is None else self.coherence.in_memory(note.number, note.tags)
+        if doubt == 1 and valid:
+            self.memory.confirm(key, epoch)
+        return valid if doubt == 1 or valid is False else None
 
     def on_disk(self, keys: Any, options: Callable[[Any], EntryOptions]) -> dict[Any, Copy]:
         """What the disk holds of these keys, fresh or not."""
         if self.disk is None:
             return {}
         records = self.disk.fetch_many(keys)
-        return {key: copy_of(record, options(key)) for key, record in records.items()}
+        copies = {key: copy_of(record, options(key)) for key, record in records.items()}
+        if not self.coherence.raised:
+            return copies
+        for key, copy in list(copies.items()):
+            valid = self.coherence.on_disk(copy.version, copy.tags)
+            if valid is None:
+                copies[key] = copy._replace(state=State.STALE)
+            elif not valid:
+                del copies[key]
+        return copies
 
-    def promote(self, key: Any, copy: Copy, options: EntryOptions) -> None:
+    def promote(self, key: Any, copy: Copy, options: EntryOptions, since: int) -> None:
         """Put what the disk has into memory."""
         if copy.state is not State.STALE:
-            self._hold(key, copy.value, copy.left, copy.whole, copy.validators, options, copy.cost)
+            self._hold(
+                key,
+                copy.value,
+                copy.left,
+                copy.whole,
+                copy.validators,
+                options,
+                copy.cost,
+                tags=copy.tags,
+                since=since,
+            )
 
     def keep(
         self,
@@ -134,16 +184,41 @@ class Tiers:
         cost: float = 1.0,
         importance: float = 1.0,
         loaded: bool = False,
-    ) -> None:
+        tags: tuple[Any, ...] = (),
+        depends_on: tuple[Any, ...] = (),
+        since: int | None = None,
+    ) -> bool:
         """Put what the origin has into the tiers; one that cannot take it keeps nothing older.
 
-        What was loaded is only offered to the disk, which writes what seems worth it.
+        What was loaded is only offered to the disk, which writes what seems worth it. ``since`` is
+        what was invalidated before that load began: if it was the key or a tag since then, nothing
+        is kept, and False returned.
         """
         ttl = self.shortened(ttl, options)
+        cause = "load" if loaded else "put"
+        number = self.coherence.generation.seen if since is None else since
+        change = self.coherence.change(key, cause, since=since, tags=tags, depends_on=depends_on)
         if loaded and self._spill:
-            self._hold(key, value, ttl, ttl, validators, options, cost, importance, clean=False)
-            return
-        if self.disk is not None:
+            if change is not None:
+                change.announce()
+            self._hold(
+                key,
+                value,
+                ttl,
+                ttl,
+                validators,
+                options,
+                cost,
+                importance,
+                clean=False,
+                tags=tags,
+                since=number,
+            )
+            return True
+        if self.disk is None:
+            if change is not None:
+                change.announce()
+        else:
             try:
                 self.disk.put(
                     key,
@@ -152,13 +227,33 @@ class Tiers:
                     ttl=ttl,
                     stale=options.stale if ttl is not None else 0.0,
                     validators=validators,
+                    tag=tags or None,
                     cost=cost,
                     importance=importance,
+                    change=change,
                 )
             except (EncodeError, ValueTooLargeError) as error:
                 log.warning("a %s is not kept on disk: %s", type(value).__name__, raised_by(error))
                 self.forget(key)
-        self._hold(key, value, ttl, ttl, validators, options, cost, importance)
+            if change is not None and change.off:
+                if self.memory is not None:
+                    self.memory.discard(key)
+                return False
+            if since is None:
+                number = self.coherence.generation.seen
+        self._hold(
+            key,
+            value,
+            ttl,
+            ttl,
+            validators,
+            options,
+            cost,
+            importance,
+            tags=tags,
+            since=number,
+        )
+        return True
 
     def put(
         self,
@@ -169,6 +264,8 @@ class Tiers:
         cost: float,
         importance: float,
         if_version: int | None = None,
+        tags: tuple[Any, ...] = (),
+        depends_on: tuple[Any, ...] = (),
     ) -> None:
         """Put a value into the tiers, all of them or none.
 
@@ -178,8 +275,22 @@ class Tiers:
             VersionConflictError: the entry is not of that version.
         """
         ttl = self.shortened(ttl, options)
+        change = self.coherence.change(key, "put", tags=tags, depends_on=depends_on)
         if self.disk is None:
-            self._put_in_memory(key, value, ttl, ttl, None, options, cost, importance)
+            self._put_in_memory(
+                key,
+                value,
+                ttl,
+                ttl,
+                None,
+                options,
+                cost,
+                importance,
+                tags=tags,
+                since=self.coherence.generation.seen,
+            )
+            if change is not None:
+                change.announce()
             return
         more: dict[str, Any] = {} if if_version is None else {"if_version": if_version}
         self.disk.put(
@@ -187,11 +298,24 @@ class Tiers:
             value,
             ttl=ttl,
             stale=options.stale if ttl is not None else 0.0,
+            tag=tags or None,
             cost=cost,
             importance=importance,
+            change=change,
             **more,
         )
-        self._hold(key, value, ttl, ttl, None, options, cost, importance)
+        self._hold(
+            key,
+            value,
+            ttl,
+            ttl,
+            None,
+            options,
+            cost,
+            importance,
+            tags=tags,
+            since=self.coherence.generation.seen,
+        )
 
     def _spilled(self, key: Any, value: Any, note: Note) -> None:
         """Memory evicts an entry: the disk is to have it, unless it does already."""
@@ -201,16 +325,36 @@ class Tiers:
             return
         self.spills += 1
         try:
-            disk.put(key, value, offered=True, ttl=left, validators=note.validators)
+            change = self.coherence.change(key, "load", since=note.number, tags=note.tags)
+            disk.put(
+                key,
+                value,
+                offered=True,
+                ttl=left,
+                validators=note.validators,
+                tag=note.tags or None,
+                change=change,
+            )
         except (EncodeError, ValueTooLargeError, KeyEncodingError, ClosedError) as error:
             log.warning("a %s is not kept on disk: %s", type(value).__name__, raised_by(error))
 
-    def forget(self, key: Any) -> bool:
+    def forget(self, key: Any, cause: str = "delete") -> bool:
         """Delete a key from the tiers; return whether one had it."""
         there = self.memory is not None and self.memory.discard(key)
         if self.disk is not None:
-            there = self.disk.delete(key) or there
+            there = self.disk.delete(key, self.coherence.change(key, cause)) or there
+        else:
+            self.coherence.invalidate_dependents(key, cause)
         return there
+
+    def outdate(self, key: Any, cause: str) -> None:
+        """Let what the tiers hold of a key be stale, for everybody."""
+        if self.memory is not None:
+            self.memory.outdate(key)
+        if self.disk is None:
+            self.coherence.invalidate_dependents(key, cause)
+        else:
+            self.disk.outdate(key, self.coherence.change(key, cause))
 
     def clear(self) -> None:
         """Empty the tiers."""
@@ -245,11 +389,29 @@ class Tiers:
         importance: float = 1.0,
         *,
         clean: bool = True,
+        tags: tuple[Any, ...] = (),
+        since: int = 0,
     ) -> None:
-        """Put a value into memory if it fits; no older one stays in any case."""
+        """Put a value into memory if it fits; no older one stays in any case.
+
+        Not while others have invalidated something that is not known here yet: it may be this.
+        """
+        if self.memory is not None and not self.coherence.generation.is_current:
+            self.memory.discard(key)
+            return
         try:
             self._put_in_memory(
-                key, value, left, whole, validators, options, cost, importance, clean=clean
+                key,
+                value,
+                left,
+                whole,
+                validators,
+                options,
+                cost,
+                importance,
+                clean=clean,
+                tags=tags,
+                since=since,
             )
         except BaseException as error:
             assert self.memory is not None
@@ -269,6 +431,8 @@ class Tiers:
         importance: float,
         *,
         clean: bool = True,
+        tags: tuple[Any, ...] = (),
+        since: int = 0,
     ) -> None:
         if self.memory is None:
             return
@@ -283,9 +447,12 @@ class Tiers:
             left, late = due, max(left - due, 0.0)
         stale = 0.0 if left is None else late + options.stale
         note = None
-        if late or validators is not None or not clean:
-            note = Note(validators, late, whole, 0, until, clean)
-        self.memory.hold(key, value, note, left, stale, cost, importance)
+        if late or validators is not None or not clean or tags:
+            note = Note(validators, late, whole, 0, until, clean, tags, since)
+        epoch = self.memory.epoch if tags else 0
+        self.memory.hold(key, value, note, left, stale, cost, importance, epoch)
+        if tags and self.coherence.in_memory(since, tags) is not True:
+            self.memory.discard(key)  # invalidated while it was on its way
 
 
 def _call(method: WeakMethod[Any], *args: Any) -> None:
@@ -316,5 +483,5 @@ def copy_of(record: Record, options: EntryOptions) -> Copy:
         record.validators,
         record.cost,
         record.version,
-        record.tag,
+        () if record.tag is None else as_tags(record.tag),
     )

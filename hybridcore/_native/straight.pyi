@@ -29,6 +29,7 @@ class Flight:
     tier: Tier | None
     error: Exception | None
     lost: bool
+    since: int
     guard: Any
     running: bool
     is_plain: bool

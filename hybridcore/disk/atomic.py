@@ -6,14 +6,16 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hybridcore._native.packer import Times
 from hybridcore._native.reader import Reader
 from hybridcore.disk.keys import decode_key, encode_key, lmdb_key
-from hybridcore.disk.ledger import Ledger, is_fresh
+from hybridcore.disk.ledger import Ledger, is_fresh, times_of
 
 if TYPE_CHECKING:
-    from hybridcore._native.packer import Packer, Times
+    from hybridcore._native.packer import Packer
     from hybridcore._native.reader import Record
     from hybridcore._native.record import Packed
+    from hybridcore.disk.ledger import Change
     from hybridcore.disk.writer import Writer
     from hybridcore.units import Duration
 
@@ -144,6 +146,32 @@ class Atomic(Reader[K, V]):
                 return False
             ledger.store(self._packer.retime(name, record, times))
             return True
+
+        return self._open().change(work, size=1)
+
+    def outdate(self, key: K, *, change: Change | None = None) -> bool:
+        """Let a fresh entry be stale from now on; return whether there was one.
+
+        One that never expires is kept until it is evicted, others as long as they would have been.
+        """
+        form = encode_key(key)
+        name = lmdb_key(form)
+        now = self._clock()
+
+        def work(ledger: Ledger) -> bool:
+            version = ledger.version
+            if change is not None and not change.may_be(ledger.txn):
+                return False
+            record = ledger.intact(name, form)
+            there = record is not None and is_fresh(record, now)
+            if there:
+                assert record is not None
+                stored_at, _, expires_at = times_of(record)
+                times = Times(stored_at, now, expires_at)
+                ledger.store(self._packer.retime(name, record, times))
+            if change is not None:
+                change.made(ledger.txn, version, is_new=False, differs=True)
+            return there
 
         return self._open().change(work, size=1)
 

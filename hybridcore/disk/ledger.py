@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _SIZES = struct.Struct("<56xII")
+_TIMES = struct.Struct("<24x3q")
 _KIND = slice(11, 16)
 """Of a header: the codec, and how the payload is compressed."""
 
@@ -111,7 +112,15 @@ class Ledger(Books):
         record = self.txn.get(key, None, self.data)
         return record if record is not None and is_intact(record, form) else None
 
-    def store_if(self, *, packed: Packed, expected: int, form: bytes, now: int) -> int:
+    def store_if(
+        self,
+        *,
+        packed: Packed,
+        expected: int,
+        form: bytes,
+        now: int,
+        change: Change | None = None,
+    ) -> int:
         """Write a record if the one it replaces has this version; return the version found.
 
         0 stands for none, and for one that is damaged or has expired.
@@ -122,7 +131,10 @@ class Ledger(Books):
         if header is not None and not (header[2] and now >= header[2]):
             found = header[0]
         if found == expected:
-            self.store(packed)
+            if change is None:
+                self.store(packed)
+            else:
+                self.store_with(packed=packed, change=change)
         return found
 
     def store_with(self, *, packed: Packed, change: Change) -> bool:
@@ -206,6 +218,11 @@ def has_value_of(record: memoryview, other: bytearray) -> bool:
     sizes = _SIZES.unpack_from(record), _SIZES.unpack_from(other)
     one, two = (_SIZES.size + key + meta for key, meta in sizes)
     return record[_KIND] == other[_KIND] and record[one:] == memoryview(other)[two:]
+
+
+def times_of(record: memoryview) -> tuple[int, int, int]:
+    """When a record was stored, stops being fresh, and expires; ns, 0: never."""
+    return _TIMES.unpack_from(record)
 
 
 def is_fresh(record: memoryview, now: int) -> bool:

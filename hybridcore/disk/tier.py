@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridcore._native.packer import Packer, Times
+from hybridcore._native.record import peek
 from hybridcore.disk import scan, sharing, upkeep
 from hybridcore.disk.admission import Admission, Admitter
 from hybridcore.disk.atomic import Atomic
 from hybridcore.disk.durability import Durability, checked
 from hybridcore.disk.environment import NotAloneError
 from hybridcore.disk.eviction import Victims
-from hybridcore.disk.keys import LONGEST_PREFIX, encode_key, lmdb_key, squeeze
+from hybridcore.disk.keys import LONGEST_PREFIX, decode_key, encode_key, lmdb_key, squeeze
 from hybridcore.disk.ledger import Change, Ledger
 from hybridcore.disk.meta import decode_meta, encode_meta
 from hybridcore.disk.sweeper import Sweeper
@@ -203,9 +204,9 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
             importance=importance,
         )
         writer = self._open()
-        if change is not None:
-            return self._store_with(writer, packed, change)
         if if_version is None:
+            if change is not None:
+                return self._store_with(writer, packed, change)
             writer.store([packed])
             return True
         store = partial(
@@ -214,6 +215,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
             expected=if_version,
             form=encode_key(key),
             now=self._clock(),
+            change=change,
         )
         found = writer.change(store, size=len(packed.record))
         if found != if_version:
@@ -316,7 +318,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         Raises:
             KeyEncodingError: the prefix has no stored form, or one of more than 495 bytes.
         """
-        form = _prefix_form(prefix)
+        form = prefix_form(prefix)
         self._open()
         batches = scan.batches(self._environment, lambda: 0, form)
         return sum(self.delete_many(keys) for keys in batches)
@@ -352,6 +354,15 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         writer = self._open()
         return sum(writer.delete(names) for names in scan.tagged(self._environment, tag) if names)
 
+    def tagged(self, tag: str) -> Iterator[list[Any]]:
+        """The keys of the entries with a tag, batch by batch. O(number of entries)."""
+        self._open()
+        for names in scan.tagged(self._environment, tag):
+            with self._environment.reading() as txn:
+                records = [txn.get(name, None, self._environment.data) for name in names]
+                heads = [peek(record) for record in records if record is not None]
+            yield [decode_key(head[3]) for head in heads if head is not None]
+
     def __len__(self) -> int:
         """Number of entries on disk, those included that expired but were not yet evicted."""
         self._open()
@@ -379,7 +390,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
 
     def batches(self, prefix: str | bytes | tuple[Any, ...] | None = None) -> Iterator[list[K]]:
         """What iteration and `keys_from` give, as lists; each is read in one transaction."""
-        form = b"" if prefix is None else _prefix_form(prefix)
+        form = b"" if prefix is None else prefix_form(prefix)
         self._open()
         for batch in scan.batches(self._environment, self._clock, form):
             yield batch
@@ -545,7 +556,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         return times
 
 
-def _prefix_form(prefix: str | bytes | tuple[Any, ...]) -> bytes:
+def prefix_form(prefix: str | bytes | tuple[Any, ...]) -> bytes:
     form = encode_key(prefix)
     if not isinstance(prefix, (str, bytes, tuple)) or len(form) > LONGEST_PREFIX:
         raise KeyEncodingError(

@@ -64,6 +64,7 @@ class Engine(Writes):
         front = self._front()
         if front is not None:
             front._detach()
+        self.coherence.close()
         if self.tiers.disk is not None:
             self.tiers.disk.close()
 

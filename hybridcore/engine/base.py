@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from itertools import count
 from threading import RLock
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from hybridcore._native import Front, Straight
 from hybridcore.errors import ClosedError
 from hybridcore.events import EventBus, EventKind
-from hybridcore.flights import Flights, led_in_context
+from hybridcore.flights import Flights, begins, led_in_context
 from hybridcore.forks import start_afresh_after_forks
+from hybridcore.invalidation.coherence import Coherence, SharedCoherence
 from hybridcore.lately import Costs, Lately
 from hybridcore.recovery import RecoveringDisk
 from hybridcore.tiers import Tiers, copy_of
@@ -52,8 +54,15 @@ class Base:
         self.memory = memory
         self.disk = disk
         self.events = EventBus()
+        self.coherence = (
+            Coherence(self) if disk is None else SharedCoherence(self, disk._environment)
+        )
+        self.window._follow(self.coherence.generation)
         self.tiers = Tiers(
-            memory, None if disk is None else RecoveringDisk(disk, self.events), spill=spill
+            memory,
+            None if disk is None else RecoveringDisk(disk, self.events),
+            self.coherence,
+            spill=spill,
         )
         self.origin = origin
         self.strategy = strategy
@@ -92,8 +101,49 @@ class Base:
         """Forget what is under way, and its locks: after a fork nobody is here to end it."""
         self._counting = RLock()
         self._flights = Flights()
+        self.coherence.start_afresh()
         if self.straight is not None:
             self._flights.lay(self.straight)
+
+    # -- what other processes did, see `hybridcore.invalidation.coherence.Follower` ------------
+
+    def changed(self, key: Any) -> None:
+        """Another process changed the key: that wins over what is held, and over loads of it."""
+        with self._flights.lock(key):
+            self._flights.supersede(key)
+            self._missing.forget(key)
+            if self.memory is not None:
+                self.memory.discard(key)
+
+    def changed_from(self, prefix: Any) -> None:
+        """Another process deleted the keys that begin so."""
+        with self._flights.all_locks():
+            self._flights.supersede_from(prefix)
+            self._missing.clear()
+            self._forget_from(prefix)
+
+    def doubt(self) -> None:
+        """What has tags has to be held against them before it is served again."""
+        if self.memory is not None:
+            self.memory.doubt()
+
+    def cleared(self, *, hard: bool) -> None:
+        """Everything was invalidated elsewhere."""
+        with self._flights.all_locks():
+            self._flights.supersede_all()
+            self._missing.clear()
+            if self.memory is not None:
+                if hard:
+                    self.memory.clear()
+                else:
+                    self.memory.outdate_all()
+
+    def _forget_from(self, prefix: Any) -> None:
+        """Under all locks: delete from memory what begins so."""
+        if self.memory is not None:
+            for key in self.memory.coldest(sys.maxsize):
+                if begins(key, prefix):
+                    self.memory.discard(key)
 
     def answering_memory(self) -> MemoryStore[Any, Any] | None:
         """The memory that may answer before anything else is asked, if there is one."""

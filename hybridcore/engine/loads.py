@@ -11,6 +11,7 @@ from hybridcore.engine.base import Base
 from hybridcore.engine.effects import Call, Pause, Steps
 from hybridcore.errors import (
     ClosedError,
+    ConfigurationError,
     NotFoundError,
     OriginError,
 )
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 """Seconds between two looks at whether another process has loaded a key."""
+
+
+_MOST_TAGS = 256
 
 
 def _time_limit(flight: Flight) -> float:
@@ -71,7 +75,7 @@ class Loads(Base):
                 continue
             with self._flights.lock(key):
                 if self._flights.holds(flight):
-                    self.tiers.promote(key, copy, flight.options)
+                    self.tiers.promote(key, copy, flight.options, flight.since)
                     self._count("promoted")
                     self._tell(EventKind.PROMOTED, key, Tier.MEMORY)
                 if copy.state is State.FRESH:
@@ -250,7 +254,12 @@ class Loads(Base):
                 options = options.kept_past_ttl(answer.stale)
         cost = self._costs.of(self.rules.of(key), took)
         importance = 1.0
+        tags: tuple[Any, ...] = ()
+        depends_on: tuple[Any, ...] = ()
+        if isinstance(answer, NotModified) and flight.copy is not None:
+            tags = flight.copy.tags
         if isinstance(answer, Loaded):
+            tags, depends_on = self._tags(answer.tags, answer.depends_on), answer.depends_on
             cost = cost if answer.cost is None else answer.cost
             importance = 1.0 if answer.importance is None else answer.importance
         try:
@@ -277,10 +286,39 @@ class Loads(Base):
                         cost=cost,
                         importance=importance,
                         loaded=True,
+                        tags=tags,
+                        depends_on=depends_on,
+                        since=flight.since,
                     )
         except ClosedError:
             pass  # closed while it loaded: handed out, not kept
         return value
+
+    def _tags(self, tags: tuple[str, ...], depends_on: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The tags of an entry, with those that stand for what it depends on.
+
+        It takes over those of what it depends on, so that a change goes through to it.
+        """
+        if not depends_on:
+            return tags
+        found = dict.fromkeys(tags)
+        for key in depends_on:
+            found[self.coherence.tag_of(key)] = None
+            for copy in self._copies(key):
+                found |= dict.fromkeys(copy.tags)
+        if len(found) > _MOST_TAGS:
+            raise ConfigurationError(
+                f"an entry may have up to {_MOST_TAGS} tags, those of what it depends on "
+                f"included; this one has {len(found)}. Depend on fewer, or on a tag of them all"
+            )
+        return tuple(found)
+
+    def _copies(self, key: Any) -> list[Copy]:
+        """What the tiers hold of a key."""
+        held = self.tiers.in_memory(key)
+        if held is not None:
+            return [held]
+        return list(self.tiers.on_disk([key], self.rules.of).values())
 
     def end_lost(self, flight: Flight) -> None:
         """Have another one lead a load that nobody has ended."""

@@ -40,12 +40,14 @@ class Reads(Loads):
         The last of them is ``loader``, by default the origin.
         """
         self._require_open()
+        if self.coherence.catch_up() and (found := self._in_memory_after_all(key)) is not MISSING:
+            return found
         options = self.rules.of(key, call)
         origin = loader or self._loading_origin(key, options)
         if self._is_known_missing(key, origin):
             return default
         started = perf_counter()
-        flight = Flight(key, origin, options)
+        flight = self._flight(key, origin, options)
         try:
             while (other := self._flights.join(flight)) is not None:
                 if self._served_meanwhile(flight, other) or (
@@ -59,6 +61,17 @@ class Reads(Loads):
         if flight.error is not None:
             raise flight.error
         return default if flight.value is MISSING else flight.value
+
+    def _in_memory_after_all(self, key: Any) -> Any:
+        """The value that memory did not give because others had invalidated something else."""
+        memory = self.answering_memory()
+        return MISSING if memory is None else memory.get(key, MISSING)
+
+    def _flight(self, key: Any, origin: Origin[Any, Any] | None, options: EntryOptions) -> Flight:
+        """A flight that knows what was invalidated before it begins."""
+        flight = Flight(key, origin, options)
+        flight.since = self.coherence.generation.seen
+        return flight
 
     def go_on(self, flight: Flight, default: Any, looked_up: bool) -> Steps[Any]:
         """Like `read`, with a flight that came by the straight way and leads."""
@@ -77,6 +90,7 @@ class Reads(Loads):
     def read_many(self, keys: Iterable[Any], call: EntryOptions | None = None) -> Steps[Any]:
         """Answer several keys, one batch per tier; only the missing ones go down."""
         self._require_open()
+        self.coherence.catch_up()
         wanted = list(dict.fromkeys(keys))
         found = {}
         if self.memory is not None and self._is_on("memory"):
@@ -88,7 +102,7 @@ class Reads(Loads):
                 options = self.rules.of(key, call)
                 origin = self._loading_origin(key, options)
                 if not self._is_known_missing(key, origin):
-                    flights.append(Flight(key, origin, options))
+                    flights.append(self._flight(key, origin, options))
         try:
             rest = flights
             while rest:
@@ -114,6 +128,7 @@ class Reads(Loads):
     def contains(self, key: Any) -> bool:
         """Whether a tier holds a fresh entry; the origin is not asked."""
         self._require_open()
+        self.coherence.catch_up()
         if self._is_on("memory"):
             copy = self.tiers.in_memory(key)
             if copy is not None and copy.state is not State.STALE:
@@ -124,6 +139,7 @@ class Reads(Loads):
     def entry(self, key: Any) -> Entry[Any] | None:
         """What the highest tier that has the key holds, also if it is stale; counts nothing."""
         self._require_open()
+        self.coherence.catch_up()
         options = self.rules.of(key)
         copy = self.tiers.in_memory(key) if self._is_on("memory") else None
         if copy is not None and self.disk is None and not copy.version:
@@ -149,7 +165,7 @@ class Reads(Loads):
             ttl_left=copy.left,
             stale=copy.state is State.STALE,
             etag=None if validators is None else validators.etag,
-            tags=() if copy.tag is None else (copy.tag,),
+            tags=tuple(tag for tag in copy.tags if isinstance(tag, str) and tag[:1] != "\0"),
             cost=copy.cost,
             uses=0 if self.memory is None else self.memory.frequency(key),
             version=copy.version,

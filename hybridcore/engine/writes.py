@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.engine.effects import Call, Steps
 from hybridcore.engine.reads import Reads
 from hybridcore.errors import (
     ConfigurationError,
+    DiskError,
     VersionConflictError,
 )
 from hybridcore.events import EventKind
-from hybridcore.flights import begins
+from hybridcore.tiers import State
 from hybridcore.types import Loaded, NotFound, Validators
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hybridcore.config import EntryOptions, Strategy
+    from hybridcore.invalidation import Invalidation
     from hybridcore.origins.base import Origin
 
 
@@ -32,11 +37,15 @@ class Writes(Reads):
         cost: float | None = None,
         importance: float = 1.0,
         if_version: int | None = None,
+        tags: tuple[str, ...] = (),
+        depends_on: tuple[Any, ...] = (),
     ) -> Steps[None]:
         """Store a value; the origin comes first, or its queue, if it is to have it."""
         self._require_open()
         options = self.rules.of(key, call)
         strategy = self._writes(options)
+        self.coherence.catch_up()
+        all_tags = self._tags(tags, depends_on)
         if cost is None:
             cost = self._costs.of(self.rules.of(key))
         if strategy is None:
@@ -52,6 +61,8 @@ class Writes(Reads):
                     cost,
                     importance,
                     None if self.disk is None else if_version,
+                    all_tags,
+                    depends_on,
                 )
             self._tell(EventKind.STORED, key)
             return
@@ -85,6 +96,8 @@ class Writes(Reads):
                         options,
                         cost=cost,
                         importance=importance,
+                        tags=all_tags,
+                        depends_on=depends_on,
                     )
         self._tell(EventKind.STORED, key)
 
@@ -152,14 +165,72 @@ class Writes(Reads):
         self._tell(EventKind.DELETED, key)
         return there
 
-    def clear(self) -> None:
+    # -- invalidation -----------------------------------------------------------------------
+
+    def invalidate(
+        self,
+        keys: tuple[Any, ...],
+        tags: tuple[str, ...],
+        *,
+        hard: bool,
+        cause: str,
+    ) -> None:
+        """Invalidate keys and all that carries one of the tags, here and in other processes."""
+        self._require_open()
+        for key in keys:
+            with self._flights.lock(key):
+                self._flights.supersede(key)
+                self._missing.forget(key)
+                if hard:
+                    self.tiers.forget(key, cause)
+                else:
+                    self.tiers.outdate(key, cause)
+            self._tell(EventKind.DELETED, key, reason=cause)
+        if tags:
+            self.coherence.invalidate("tags", tags=tags, hard=hard, cause=cause)
+            self.coherence.catch_up()
+
+    def keys_by_tag(self, tag: str) -> Iterator[Any]:
+        """The keys of valid entries with a tag."""
+        self._require_open()
+        self.coherence.catch_up()
+        seen = set()
+        if self.memory is not None:
+            for key in self.memory.coldest(sys.maxsize):
+                copy = self.tiers.in_memory(key)
+                if copy is not None and copy.state is not State.STALE and tag in copy.tags:
+                    seen.add(key)
+                    yield key
+        if self.disk is None:
+            return
+        for keys in self.disk.tagged(tag):
+            copies = self.tiers.on_disk(keys, self.rules.of)
+            for key, copy in copies.items():
+                if key not in seen and copy.state is not State.STALE and tag in copy.tags:
+                    yield key
+
+    def invalidation_log(self, since: int) -> list[Invalidation]:
+        """What was invalidated after an entry of the log."""
+        from hybridcore.invalidation import Invalidation
+
+        self._require_open()
+        shown = self.coherence.key_of
+        return [Invalidation.of(entry, shown) for entry in self.coherence.entries(since)]
+
+    def clear(self, *, soft: bool = False) -> None:
         """Empty the tiers; loads in flight are handed out but not kept."""
         self._require_open()
         with self._flights.all_locks():
             self._flights.supersede_all()
             self._missing.clear()
             self._failed.clear()
-            self.tiers.clear()
+            with suppress(DiskError):  # a disk that fails is emptied when it works again
+                self.coherence.invalidate("all", hard=not soft, cause="clear")
+            if soft:
+                if self.memory is not None:
+                    self.memory.outdate_all()
+            else:
+                self.tiers.clear()
         self._tell(EventKind.CLEARED)
 
     def clear_from(self, prefix: tuple[Any, ...]) -> None:
@@ -169,9 +240,20 @@ class Writes(Reads):
             self._flights.supersede_from(prefix)
             self._missing.clear()
             self._failed.clear()
-            if self.memory is not None:
-                for key in self.memory.coldest(sys.maxsize):
-                    if begins(key, prefix):
-                        self.memory.discard(key)
+            # Others are told before, so that what they load now is kept by nobody, and after, so
+            # that they let go of what they took from the disk meanwhile.
+            self._tell_of(prefix)
+            self._forget_from(prefix)
             if self.tiers.disk is not None:
                 self.tiers.disk.delete_from(prefix)
+                self._tell_of(prefix)
+
+    def _tell_of(self, prefix: tuple[Any, ...]) -> None:
+        if self.disk is None:
+            return
+        from hybridcore.disk.keys import encode_key
+        from hybridcore.disk.tier import prefix_form
+
+        forms = (prefix_form(prefix), encode_key(prefix))
+        with suppress(DiskError):
+            self.coherence.invalidate("prefix", keys=forms, cause="clear")

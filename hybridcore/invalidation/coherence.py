@@ -1,30 +1,27 @@
-"""One process's part in keeping the memory of all processes in step with a directory."""
+"""Keeping copies in step: what was invalidated here, and in the other processes of a directory."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from random import getrandbits
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import proxy
 
 from hybridcore._native import Generation
-from hybridcore.disk.keys import decode_key, encode_key
+from hybridcore.errors import DiskError
+from hybridcore.invalidation.barriers import FLOOR, MERGED, NO_BARRIER, Barrier
 from hybridcore.invalidation.clock import HybridClock
-from hybridcore.invalidation.log import (
-    FLOOR,
-    MERGED,
-    NO_BARRIER,
-    Barrier,
-    Log,
-    name_of_tag,
-    tag_of_key,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from hybridcore.disk.environment import Environment
     from hybridcore.invalidation.log import Entry, Scope, Txn
+
+MOST_KEPT = 1000
+"""Entries that a cache without a disk keeps to be looked at."""
 
 
 class Follower(Protocol):
@@ -33,8 +30,8 @@ class Follower(Protocol):
     def changed(self, key: Any) -> None:
         """Another process changed or deleted the key."""
 
-    def changed_from(self, prefix: bytes) -> None:
-        """Another process deleted the keys whose forms begin so."""
+    def changed_from(self, prefix: Any) -> None:
+        """Another process deleted the keys that begin so."""
 
     def doubt(self) -> None:
         """A barrier was raised: what has tags has to be confirmed."""
@@ -44,200 +41,345 @@ class Follower(Protocol):
 
 
 class Coherence:
-    """Follows the log of a directory, and appends to it.
+    """What was invalidated in one process, which has its copies for itself.
 
-    ``generation`` is what a hit in memory compares. When it has moved, `catch_up` reads what the
-    others did since, and tells the follower; what this process did itself it knows.
+    Invalidations are numbered as they happen. A copy that was begun at a number is valid unless one
+    of its tags was invalidated after it: a *barrier* is the number at which that was.
     """
 
-    def __init__(self, environment: Environment, clock: HybridClock | None = None) -> None:
+    def __init__(self, follower: Follower) -> None:
         self.generation = Generation()
+        """What a hit in memory compares: not current when others have invalidated something."""
         self.node = getrandbits(63)
-        self.clock = clock or HybridClock()
-        self.log = Log()
-        self._environment = environment
+        self.clock = HybridClock()
+        self.raised = False
+        """Whether anything has a barrier at all."""
+        self._follower: Follower = proxy(follower)
         self._lock = RLock()
-        self._barriers: dict[bytes, Barrier] = {}
-        self._follower: Follower | None = None
-        self.start()
+        self._barriers: dict[Any, Barrier] = {}
+        self._depended: set[Any] = set()
+        self._entries: list[Entry] = []
 
-    def start(self) -> None:
-        """Know what there is; also after a fork."""
+    def start_afresh(self) -> None:
+        """After a fork."""
         self._lock = RLock()
-        environment = self._environment
-        mapped = environment.marks.shared
-        self.generation.share(mapped, environment.marks.generation_offset)
-        with self._reading() as txn:
-            self._barriers = self.log.all_barriers(txn)
-            self.generation.caught_up(max(self.log.last(txn), self.generation.announced))
-
-    def follow(self, follower: Follower) -> None:
-        """Tell this one what happens elsewhere."""
-        self._follower = follower
-
-    def close(self) -> None:
-        """Let go of the directory."""
-        self.generation.rest()
-
-    # -- what others did --------------------------------------------------------------------
 
     def catch_up(self) -> bool:
-        """Read what the log has beyond what was read; returns whether there was anything."""
-        if self.generation.is_current:
-            return False
-        with self._lock:
-            seen = self.generation.seen
-            with self._reading() as txn:
-                last = max(self.log.last(txn), self.generation.announced)
-                if last == seen:
-                    self.generation.caught_up(seen)
-                    return False
-                entries = self._since(txn, seen, last)
-            # Before the follower is told: what it stores from now on is checked anew.
-            self._apply(entries)
-            self.generation.caught_up(last)
-        return True
+        """Learn what the others did since; returns whether there was anything."""
+        return False
 
-    def _since(self, txn: Txn, seen: int, last: int) -> list[Entry] | None:
-        """What the log has after a number; None: it does not have all of it any more."""
-        entries = list(self.log.since(txn, seen))
-        if len(entries) == last - seen:
-            return entries
-        self._barriers = self.log.all_barriers(txn)
-        return None
-
-    def _apply(self, entries: list[Entry] | None) -> None:
-        follower = self._follower
-        if entries is None:
-            if follower is not None:
-                follower.cleared(hard=True)
-            return
-        doubts = False
-        for entry in entries:
-            doubts |= self._note_barriers(entry)
-            if follower is None or entry.node == self.node:
-                continue
-            if entry.scope == "all":
-                follower.cleared(hard=entry.hard)
-            elif entry.scope == "prefix":
-                for prefix in entry.keys:
-                    follower.changed_from(prefix)
-            else:
-                for form in entry.keys:
-                    follower.changed(decode_key(form))
-        if doubts and follower is not None:
-            follower.doubt()
-
-    def _note_barriers(self, entry: Entry) -> bool:
-        names = [FLOOR] if entry.scope == "all" else [name_of_tag(tag) for tag in entry.tags]
-        for name in names:
-            before = self._barriers.get(name, NO_BARRIER)
-            if entry.number > before.number:
-                self._barriers[name] = before.raised(entry.number, entry.version, hard=entry.hard)
-        return bool(names)
+    def close(self) -> None:
+        """Follow nobody any more."""
 
     # -- what is valid ----------------------------------------------------------------------
 
-    def barriers_of(self, tags: Iterable[str]) -> list[Barrier]:
-        """The barriers that an entry with these tags is held against."""
-        merged = self._barriers.get(MERGED, NO_BARRIER)
-        found = [self._barriers.get(name_of_tag(tag), merged) for tag in tags]
-        found.append(self._barriers.get(FLOOR, NO_BARRIER))
-        return found
-
-    def in_memory(self, number: int, tags: Iterable[str]) -> bool | None:
-        """Whether an entry held since a number is valid; None: it may be served as stale."""
+    def in_memory(self, number: int, tags: Iterable[Any]) -> bool | None:
+        """Whether an entry begun at a number is valid; None: it may be served as stale."""
         valid: bool | None = True
-        for barrier in self.barriers_of(tags):
+        for barrier in self._against(tags):
             if number < barrier.hard_number:
                 return False
             if number < barrier.number:
                 valid = None
         return valid
 
-    def on_disk(self, version: int, tags: Iterable[str]) -> bool | None:
+    def on_disk(self, version: int, tags: Iterable[Any]) -> bool | None:
         """Whether a record of a version is valid; None: it may be served as stale."""
         valid: bool | None = True
-        for barrier in self.barriers_of(tags):
+        for barrier in self._against(tags):
             if version <= barrier.hard_version:
                 return False
             if version <= barrier.version:
                 valid = None
         return valid
 
+    def tag_of(self, key: Any) -> Any:
+        """The tag that whatever depends on a key carries."""
+        return "key", key
+
+    def _against(self, tags: Iterable[Any]) -> Iterator[Barrier]:
+        if not self._barriers:
+            return
+        merged = self._barriers.get(MERGED, NO_BARRIER)
+        for tag in tags:
+            yield self._barriers.get(self._name(tag), merged)
+        yield self._barriers.get(FLOOR, NO_BARRIER)
+
+    def _name(self, tag: Any) -> Any:
+        return "tag", tag
+
     # -- what this process does -------------------------------------------------------------
 
     def change(
         self,
-        form: bytes,
+        key: Any,
         cause: str,
         *,
         since: int | None = None,
-        tags: tuple[str, ...] = (),
-        depends_on: Iterable[Any] = (),
-    ) -> Change:
-        """What has to be done in the transaction that changes a key.
+        tags: tuple[Any, ...] = (),
+        depends_on: tuple[Any, ...] = (),
+    ) -> Change | None:
+        """What is to be done along with a change of a key; None: nothing.
 
         Args:
-            since: of a load: call it off if the log has something newer than this number that
-                covers the key or its tags.
+            since: of a load: call it off if something after this number covers the key or its tags.
         """
-        forms = [encode_key(key) for key in depends_on]
-        return Change(self, form, cause, since, tags, forms)
+        if depends_on or key in self._depended:
+            return LocalChange(self, key, cause, since, depends_on)
+        return None
+
+    def invalidate(
+        self,
+        scope: Scope,
+        *,
+        keys: tuple[Any, ...] = (),
+        tags: tuple[Any, ...] = (),
+        hard: bool = True,
+        cause: str,
+    ) -> int:
+        """Raise the barriers of tags, or of everything; returns the number of the invalidation."""
+        from hybridcore.invalidation.log import Entry
+
+        with self._lock:
+            number = self.generation.seen + 1
+            stamp = self.clock.stamp()
+            at = time.time()
+            entry = Entry(number, at, stamp, self.node, scope, keys, tags, hard, 0, cause)
+            self._entries.append(entry)
+            del self._entries[:-MOST_KEPT]
+            self._apply([entry])
+            self.generation.caught_up(number)
+        return number
+
+    def invalidate_dependents(self, key: Any, cause: str) -> None:
+        """A key was changed: invalidate what depends on it."""
+        if key in self._depended:
+            self.invalidate("key", keys=(key,), tags=(self.tag_of(key),), cause=cause)
+
+    def depend(self, keys: Iterable[Any]) -> None:
+        """Note that something depends on these keys."""
+        with self._lock:
+            self._depended.update(keys)
+
+    def entries(self, since: int = 0) -> list[Entry]:
+        """The invalidations after a number, oldest first, as far as they are kept."""
+        with self._lock:
+            return [entry for entry in self._entries if entry.number > since]
+
+    def _apply(self, entries: list[Entry]) -> None:
+        """Note barriers and tell the follower of what it did not do itself."""
+        doubts = False
+        for entry in entries:
+            doubts |= self._note(entry)
+            if entry.node == self.node:
+                continue
+            if entry.scope == "all":
+                self._follower.cleared(hard=entry.hard)
+            elif entry.scope == "prefix":
+                self._follower.changed_from(self.key_of(entry.keys[1]))
+            else:
+                for form in entry.keys:
+                    self._follower.changed(self.key_of(form))
+        if doubts:
+            self._follower.doubt()
+
+    def _note(self, entry: Entry) -> bool:
+        names = [FLOOR] if entry.scope == "all" else [self._name(tag) for tag in entry.tags]
+        with self._lock:
+            for name in names:
+                before = self._barriers.get(name, NO_BARRIER)
+                if entry.number > before.number:
+                    self._barriers[name] = before.raised(
+                        entry.number, entry.version, hard=entry.hard
+                    )
+                    self.raised = True
+        return bool(names)
+
+    def key_of(self, form: Any) -> Any:
+        """The key that an entry of the log names."""
+        return form
+
+
+class LocalChange:
+    """What a change of a key does where there is no disk."""
+
+    off = False
+
+    def __init__(
+        self,
+        coherence: Coherence,
+        key: Any,
+        cause: str,
+        since: int | None,
+        depends_on: tuple[Any, ...],
+    ) -> None:
+        self._coherence = coherence
+        self._key = key
+        self._cause = cause
+        self._since = since
+        self._depends_on = depends_on
+
+    def announce(self) -> None:
+        """After it was made."""
+        self._coherence.depend(self._depends_on)
+        self._coherence.invalidate_dependents(self._key, self._cause)
+
+    def may_be(self, txn: Any, /) -> bool:
+        """Whether the change may be."""
+        return True
+
+    def made(self, txn: Any, version: int, /, *, is_new: bool, differs: bool) -> None:
+        """It was made on disk."""
+
+
+class SharedCoherence(Coherence):
+    """What was invalidated in any process that has a directory open.
+
+    All is in the directory's log. Whoever adds to it moves a word in mapped memory, which is what
+    a hit in memory compares; when it has moved, `catch_up` reads the log.
+    """
+
+    def __init__(self, follower: Follower, environment: Environment) -> None:
+        from hybridcore.disk.keys import decode_key, encode_key
+        from hybridcore.invalidation.log import Log, name_of_tag, tag_of_key
+
+        super().__init__(follower)
+        self.log = Log()
+        self._environment = environment
+        self._encode, self._decode = encode_key, decode_key
+        self._name_of_tag, self._tag_of_key = name_of_tag, tag_of_key
+        marks = environment.marks
+        self.generation.share(marks.shared, marks.generation_offset)
+        with self._reading() as txn:
+            self._know(self.log.all_barriers(txn))
+            self.generation.caught_up(self._last(txn))
+
+    def close(self) -> None:
+        self.generation.rest()
+
+    def catch_up(self) -> bool:
+        generation = self.generation
+        if generation.is_current:
+            return False
+        seen = generation.seen
+        try:
+            with self._reading() as txn:
+                last = self._last(txn)
+                entries = list(self.log.since(txn, seen))
+                barriers = None if len(entries) == last - seen else self.log.all_barriers(txn)
+        except DiskError:
+            return False  # it is looked at again with every lookup, until the disk works
+        if barriers is None:
+            self._apply(entries)
+        else:  # the log does not go back so far
+            self._know(barriers)
+            self._follower.cleared(hard=True)
+            self._follower.doubt()
+        generation.caught_up(last)
+        return last > seen
+
+    def change(
+        self,
+        key: Any,
+        cause: str,
+        *,
+        since: int | None = None,
+        tags: tuple[Any, ...] = (),
+        depends_on: tuple[Any, ...] = (),
+    ) -> Change:
+        forms = [self._encode(other) for other in depends_on]
+        return SharedChange(self, self._encode(key), cause, since, tags, forms)
+
+    def invalidate(
+        self,
+        scope: Scope,
+        *,
+        keys: tuple[Any, ...] = (),
+        tags: tuple[Any, ...] = (),
+        hard: bool = True,
+        cause: str,
+    ) -> int:
+        """As `Coherence.invalidate`; ``keys`` are forms. One transaction."""
+        number = self._environment.write(
+            lambda txn: self.append(txn, scope, keys=keys, tags=tags, hard=hard, cause=cause)
+        )
+        self.announce(number)
+        return number
+
+    def invalidate_dependents(self, key: Any, cause: str) -> None:
+        """Nothing: what changes a key on disk does that in its transaction."""
 
     def append(
         self,
+        txn: Txn,
         scope: Scope,
         *,
         keys: tuple[bytes, ...] = (),
         tags: tuple[str, ...] = (),
         hard: bool = True,
         cause: str,
-        within: Callable[[Txn], object] | None = None,
+        node: int | None = None,
+        stamp: int | None = None,
     ) -> int:
-        """Invalidate in a transaction of its own, and announce it; returns the entry's number."""
-
-        def work(txn: Txn) -> int:
-            self.bind()
-            if within is not None:
-                within(txn)
-            return self.log.append(
-                txn,
-                scope,
-                stamp=self.clock.stamp(),
-                node=self.node,
-                version=self._version(txn),
-                keys=keys,
-                tags=tags,
-                hard=hard,
-                cause=cause,
-                after=self.generation.announced,
-            )
-
-        number = self._environment.write(work)
-        self.announce(number)
-        return number
+        """Add to the log, in a transaction; `announce` what is returned after it."""
+        self.bind()
+        return self.log.append(
+            txn,
+            scope,
+            stamp=self.clock.stamp() if stamp is None else stamp,
+            node=self.node if node is None else node,
+            version=int.from_bytes(txn.get(b"tally", b"", self._environment.main)[:8], "little"),
+            keys=keys,
+            tags=tags,
+            hard=hard,
+            cause=cause,
+            after=self.generation.announced,
+        )
 
     def announce(self, number: int) -> None:
-        """Tell the others, after the commit; what is ours alone needs no reading."""
+        """Tell the others, after the commit. What is ours alone we need not read."""
         generation = self.generation
+        if generation.seen == number - 1 and self._is_ours(number):
+            generation.caught_up(number)
+        else:
+            generation.announce(number)
+
+    def _know(self, barriers: dict[bytes, Barrier]) -> None:
         with self._lock:
-            if generation.seen == number - 1:
-                with self._reading() as txn:
-                    entries = list(self.log.since(txn, number - 1))
-                self._apply([entry for entry in entries if entry.number == number])
-                generation.caught_up(number)
-            else:
-                generation.announce(number)
+            self._barriers = dict(barriers)
+            self.raised = bool(barriers)
+
+    def _is_ours(self, number: int) -> bool:
+        """Note the barriers of an entry that was added just now."""
+        with suppress(DiskError), self._reading() as txn:
+            entries = list(self.log.since(txn, number - 1))
+            if entries and entries[0].number == number and entries[0].node == self.node:
+                self._apply(entries[:1])
+                return True
+        return False
+
+    def entries(self, since: int = 0) -> list[Entry]:
+        with self._reading() as txn:
+            return list(self.log.since(txn, since))
 
     def bind(self) -> None:
         """Use the databases as they are open now."""
         databases: Any = self._environment  # which has an attribute for each of its layout
         self.log.bind(databases.log, databases.barriers)
 
-    def _version(self, txn: Txn) -> int:
-        """The version of the newest record."""
-        return int.from_bytes(txn.get(b"tally", b"", self._environment.main)[:8], "little")
+    def tag_of(self, key: Any) -> Any:
+        return self._tag_of_key(self._encode(key))
+
+    def _name(self, tag: Any) -> Any:
+        return self._name_of_tag(tag)
+
+    def key_of(self, form: Any) -> Any:
+        return self._decode(form)
+
+    def _last(self, txn: Txn) -> int:
+        announced = self.generation.announced
+        last = self.log.last(txn)
+        return last if announced == 2**64 - 1 else max(last, announced)
 
     @contextmanager
     def _reading(self) -> Iterator[Txn]:
@@ -246,14 +388,23 @@ class Coherence:
             yield txn
 
 
-class Change:
-    """The part of a change that is in the transaction of the data; see `Coherence.change`."""
+class SharedChange:
+    """What a change of a key does in the transaction of the data."""
 
-    __slots__ = ("_cause", "_coherence", "_depends_on", "_form", "_since", "_tags", "number")
+    __slots__ = (
+        "_cause",
+        "_coherence",
+        "_depends_on",
+        "_form",
+        "_number",
+        "_since",
+        "_tags",
+        "off",
+    )
 
     def __init__(
         self,
-        coherence: Coherence,
+        coherence: SharedCoherence,
         form: bytes,
         cause: str,
         since: int | None,
@@ -266,44 +417,44 @@ class Change:
         self._since = since
         self._tags = tags
         self._depends_on = depends_on
-        self.number: int | None = None
-        """Of the entry in the log, when others are told."""
+        self._number = 0
+        self.off = False
+        """Whether it was called off: something newer covers the key or its tags."""
 
-    def may_be(self, txn: Txn) -> bool:
-        """Before the data is changed: whether it may be, as nothing newer covers it."""
+    def may_be(self, txn: Any, /) -> bool:
+        """Before the data is changed: whether it may be."""
         coherence = self._coherence
         coherence.bind()
-        self.number = None
-        return self._since is None or not coherence.log.covers(
+        self._number = 0
+        self.off = self._since is not None and coherence.log.covers(
             txn, self._since, self._form, self._tags
         )
+        return not self.off
 
-    def made(self, txn: Txn, version: int, *, is_new: bool, differs: bool) -> None:
-        """After the data was changed; ``version`` is that of the newest record before.
+    def made(self, txn: Any, version: int, /, *, is_new: bool, differs: bool) -> None:
+        """After the data was changed.
 
         Others are told of what the application changed, and of a load that brought another value
-        than there was: of one that is new here they may hold no copy that is older than their ttl
-        allows.
+        than there was. Of one that is new here they hold no copy that is older than its ttl allows.
         """
-        coherence, log = self._coherence, self._coherence.log
+        coherence = self._coherence
         if self._depends_on:
-            log.depend(txn, self._depends_on)
+            coherence.log.depend(txn, self._depends_on)
         if self._since is not None and (is_new or not differs):
             return
-        depended = log.is_depended_on(txn, self._form)
-        self.number = log.append(
-            txn,
-            "key",
-            stamp=coherence.clock.stamp(),
-            node=coherence.node,
-            version=version,
-            keys=(self._form,),
-            tags=(tag_of_key(self._form),) if depended else (),
-            cause=self._cause,
-            after=coherence.generation.announced,
+        tags: tuple[str, ...] = ()
+        if coherence.log.is_depended_on(txn, self._form):
+            from hybridcore.invalidation.log import tag_of_key
+
+            tags = (tag_of_key(self._form),)
+        self._number = coherence.append(
+            txn, "key", keys=(self._form,), tags=tags, cause=self._cause
         )
 
     def announce(self) -> None:
         """After the commit."""
-        if self.number is not None:
-            self._coherence.announce(self.number)
+        if self._number:
+            self._coherence.announce(self._number)
+
+
+Change = LocalChange | SharedChange

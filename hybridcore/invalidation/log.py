@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import struct
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 from msgspec.msgpack import decode, encode
+
+from hybridcore.invalidation.barriers import FLOOR, MERGED, NO_BARRIER, Barrier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,7 +48,7 @@ _LONGEST_TAG = 480
 
 _NUMBER = struct.Struct(">Q")
 _BARRIER = struct.Struct("<QQQQ")
-_TAG, _DEPENDED, _FLOOR, _MERGED = b"t", b"d", b"f", b"m"
+_TAG, _DEPENDED = b"t", b"d"
 
 
 class Entry(Struct, frozen=True, array_like=True):
@@ -55,7 +57,7 @@ class Entry(Struct, frozen=True, array_like=True):
     - ``number``: its place in the log
     - ``at``: seconds since the epoch; ``stamp``: of the hybrid logical clock
     - ``node``: who did it
-    - ``keys``: forms of keys, of one prefix with scope ``"prefix"``
+    - ``keys``: forms of keys; with scope ``"prefix"`` what such forms begin with, and its own form
     - ``hard``: whether what it covers must not be served as stale either
     - ``version``: the records of the disk up to which it covers, where it covers records
     - ``cause``: ``"put"``, ``"delete"``, ``"load"``, ``"invalidate"``, an event's name
@@ -66,32 +68,11 @@ class Entry(Struct, frozen=True, array_like=True):
     stamp: int
     node: int
     scope: Scope
-    keys: tuple[bytes, ...]
-    tags: tuple[str, ...]
+    keys: tuple[Any, ...]
+    tags: tuple[Any, ...]
     hard: bool
     version: int
     cause: str
-
-
-class Barrier(NamedTuple):
-    """What is older is invalid: than an entry of the log in memory, up to a version on disk.
-
-    What is older than the ``hard`` ones must not be served as stale either.
-    """
-
-    number: int
-    version: int
-    hard_number: int
-    hard_version: int
-
-    def raised(self, number: int, version: int, *, hard: bool) -> Barrier:
-        """The barrier after another invalidation."""
-        if hard:
-            return Barrier(number, version, number, version)
-        return self._replace(number=number, version=version)
-
-
-NO_BARRIER = Barrier(0, 0, 0, 0)
 
 
 class Log:
@@ -150,7 +131,7 @@ class Log:
         number = max(self.last(txn), after) + 1
         entry = Entry(number, time.time(), stamp, node, scope, keys, tags, hard, version, cause)
         txn.put(_NUMBER.pack(number), encode(entry), db=self.log)
-        names = [_FLOOR] if scope == "all" else [name_of_tag(tag) for tag in tags]
+        names = [FLOOR] if scope == "all" else [name_of_tag(tag) for tag in tags]
         for name in names:
             self._raise(txn, name, number, version, hard=hard)
         if number % _TRIMMED == 0:
@@ -231,16 +212,12 @@ class Log:
             self._raise(txn, MERGED, newest.number, newest.version, hard=True)
 
 
-FLOOR, MERGED = _FLOOR, _MERGED
-"""Names of the barriers of all entries, and of all tags that have none of their own."""
-
-
 def covers(entry: Entry, form: bytes, tags: set[str]) -> bool:
     """Whether an entry of the log covers a key, or one of these tags."""
     if entry.scope == "all":
         return True
     if entry.scope == "prefix":
-        return any(form.startswith(prefix) for prefix in entry.keys)
+        return form.startswith(entry.keys[0])
     return form in entry.keys or not tags.isdisjoint(entry.tags)
 
 

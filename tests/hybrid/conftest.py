@@ -64,9 +64,9 @@ class FailingDisk(hc.Lmdb):
         self._maybe()
         return super().offer(*args, **kw)
 
-    def delete(self, key):
+    def delete(self, key, **options):
         self._maybe()
-        return super().delete(key)
+        return super().delete(key, **options)
 
     def clear(self):
         self._maybe()

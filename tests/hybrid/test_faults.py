@@ -356,9 +356,9 @@ class BrokenDisk(hc.Lmdb):
         self._maybe("put")
         super().put(*args, **kw)
 
-    def delete(self, key):
+    def delete(self, key, **options):
         self._maybe("delete")
-        return super().delete(key)
+        return super().delete(key, **options)
 
     def clear(self):
         self._maybe("clear")

@@ -135,7 +135,7 @@ def test_a_write_during_a_promotion_wins(make_store, disk, write):
             "clear": store.clear,
         }[write]()
         gate.open()
-        assert reader.result(PATIENCE) == "old"
+        assert reader.result(PATIENCE) in ({"old", None} if write == "clear" else {"old"})
     assert store.get("k") == ("new" if write == "put" else None)
 
 

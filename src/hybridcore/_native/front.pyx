@@ -42,8 +42,8 @@ cdef class Front:
         """Let the interpreter call ``get`` of a subclass as directly as of this class."""
         own_method(cls, &get_definition)
 
-    def __init__(self, MemoryStore memory, generation=None, /):
-        self.generation = Generation() if generation is None else generation
+    def __init__(self, MemoryStore memory, /):
+        self.generation = Generation()
         look_into(self, memory)
 
     @property
@@ -54,6 +54,10 @@ cdef class Front:
     def _detach(self):
         """Stop answering from memory, as after ``close()``."""
         look_into(self, None)
+
+    def _follow(self, Generation generation not None, /):
+        """Answer from memory only while nothing was invalidated elsewhere that is not known yet."""
+        self.generation = generation
 
     def _go_straight(self, Straight straight, /):
         """Go this way for what memory does not hold, as far as it is open."""

@@ -16,6 +16,7 @@ cdef class Generation:
     cdef uint64_t* word         # of all processes, or of this object alone
     cdef uint64_t seen          # up to where the log was read here
     cdef uint64_t own
+    cdef bint never             # whether the word never matches
     cdef Py_buffer buffer       # of the memory that the word lies in, unless it is the own
 
     cdef void _let_go(self)

@@ -25,7 +25,8 @@ cdef class Generation:
         never matches.
         """
         self._let_go()
-        if mapped is None:
+        self.never = mapped is None
+        if self.never:
             self.own = <uint64_t> -1
             return
         PyObject_GetBuffer(mapped, &self.buffer, PyBUF_SIMPLE | PyBUF_WRITABLE)
@@ -42,6 +43,7 @@ cdef class Generation:
     def rest(self):
         """Follow no word any more."""
         self._let_go()
+        self.never = False
         self.own = self.seen
 
     @property
@@ -70,5 +72,10 @@ cdef class Generation:
 
     def caught_up(self, uint64_t number, /):
         """The log was read up to there; what was announced by nobody is announced now."""
-        self.seen = number
-        self.announce(number)
+        if number > self.seen:
+            self.seen = number
+        if self.word == &self.own:
+            if not self.never:
+                self.own = self.seen
+        else:
+            self.announce(self.seen)

@@ -11,7 +11,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.math cimport fmax
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from hybridcore._native.entry cimport NIL, OUTDATED, Entry, Extra
@@ -228,28 +228,31 @@ cdef class MemoryStore:
 
     def hold(
         self, key, value, note, ttl, stale, double cost=1.0, double importance=1.0,
-        bint watched=False, /,
+        uint16_t epoch=0, /,
     ):
         """Store a value that stays for ``stale`` seconds after its ``ttl``, for `held`.
 
-        One that is ``watched`` is fresh only until the next `doubt`, or until it is confirmed.
+        With an ``epoch`` it is watched: fresh only in that one, or until it is confirmed.
         """
         store_put(
             self, key, value, -1, 0 if ttl is None else ttl_to_ns(ttl), span_to_ns(stale),
             cost, importance, NULL if note is None else <PyObject*> note,
         )
-        if watched:
-            self.confirm(key)
+        if epoch:
+            self.confirm(key, epoch)
+
+    @property
+    def epoch(self):
+        """A number that every `doubt` changes."""
+        return self.epoch
 
     @cython.critical_section
-    def confirm(self, key, /):
-        """Let a watched entry be fresh until the next `doubt`; return whether it is there."""
+    def confirm(self, key, uint16_t epoch, /):
+        """Let an entry be fresh in an epoch, which is that before it was found to be valid."""
         cdef int64_t i = find(self, key)
-        if i < 0:
-            return False
-        table_need_extras(&self.table)
-        self.table.extras[i].epoch = self.epoch
-        return True
+        if i >= 0:
+            table_need_extras(&self.table)
+            self.table.extras[i].epoch = epoch
 
     @cython.critical_section
     def outdate(self, key, /):

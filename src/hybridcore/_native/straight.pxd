@@ -2,6 +2,7 @@
 
 from cpython.object cimport PyObject
 
+from hybridcore._native.generation cimport Generation
 from hybridcore._native.memory cimport MemoryStore
 from libc.stdint cimport int64_t, uint64_t
 
@@ -25,6 +26,7 @@ cdef class Flight:
     cdef public bint running        # while that call runs
     cdef readonly bint is_plain     # nothing but the origin is left to be asked
     cdef readonly bint looked_up    # the tiers
+    cdef public uint64_t since      # what was invalidated before it began
     cdef Py_hash_t hash
     cdef dict flights               # where it is registered...
     cdef object acquire, release    # ...under this lock
@@ -32,6 +34,8 @@ cdef class Flight:
 
 cdef class Straight:
     cdef MemoryStore store
+    cdef Generation generation
+    cdef object coherence
     cdef object tiers, disk, fetch, resolve, copy_of
     cdef object events, rules, missing, failed, costs, led, guarded
     cdef object memory_ttl

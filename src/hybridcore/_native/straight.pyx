@@ -15,6 +15,7 @@ from types import GeneratorType
 from hybridcore.errors import ClosedError, DiskError, NotFoundError, ValueTooLargeError
 from hybridcore.types import Loaded, NotFound, NotModified, Tier, is_plain
 
+from hybridcore._native.generation cimport is_current
 from hybridcore._native.memory cimport MemoryStore, store_put_hashed
 from hybridcore._native.objects cimport mix, object_hash, unlikely
 from hybridcore._native.table cimport table_find
@@ -80,6 +81,8 @@ cdef class Straight:
     def __init__(self, MemoryStore store not None, tiers, events, rules, missing, failed, costs,
                  led, copy_of, /):
         self.copy_of = copy_of
+        self.coherence = tiers.coherence
+        self.generation = self.coherence.generation
         self.store = store
         self.tiers = tiers
         self.disk = tiers.disk
@@ -168,7 +171,7 @@ cdef Flight join(Straight self, object key):
     """A flight of the key that is registered, or None before anything was done."""
     cdef Flight flight
     cdef Py_ssize_t i
-    if not self.is_open or self.events.wanted:
+    if not self.is_open or self.events.wanted or not is_current(self.generation):
         return None
     options = self.defaults if self.rules is None else self.rules.of(key)
     if options is not self.defaults and options.strategy is not None:
@@ -184,6 +187,7 @@ cdef Flight join(Straight self, object key):
     flight.thread = <int64_t> PyThread_get_thread_ident()
     flight.is_abandoned = bool
     flight.value = NOTHING
+    flight.since = self.generation.seen
     flight.hash = object_hash(<PyObject*> key)
     flight.flights = self.flights
     i = flight.hash & 63
@@ -225,6 +229,8 @@ cdef int look_up(Straight self, Flight flight) except -1:
     record = fetched(self, flight.key)
     if record is None:
         return NOWHERE
+    if unlikely(record.tag is not None or self.coherence.raised):
+        return IN_MEMORY                    # whether it is valid the engine knows
     if not record.fresh:
         flight.copy = self.copy_of(record, flight.options)
         return STALE
@@ -232,7 +238,7 @@ cdef int look_up(Straight self, Flight flight) except -1:
     flight.tier = DISK
     flight.acquire()
     try:
-        if flight.flights.get(flight.key) is flight:
+        if flight.flights.get(flight.key) is flight and is_current(self.generation):
             hold(self, flight, record.value, record.ttl_left, record.validators, record.cost)
             with cython.critical_section(self):
                 self.promoted += 1
@@ -318,7 +324,8 @@ cdef int accept(Straight self, Flight flight, object value, object took) except 
             else:
                 try:
                     self.tiers.keep(
-                        flight.key, value, options.ttl, None, options, cost=cost, loaded=True
+                        flight.key, value, options.ttl, None, options, cost=cost, loaded=True,
+                        since=flight.since,
                     )
                 except ClosedError:         # while it loaded: handed out, not kept
                     pass
