@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = RateLimitedLog(logging.getLogger("hybridcore"))
 
+_DOUBTFUL = 1
+"""An epoch that memory is never in: the entry has to be confirmed before it is fresh."""
 _AT_ONCE = 1e-6
 """Seconds until a refresh that is overdue is due."""
 
@@ -338,11 +340,15 @@ class Tiers:
         except (EncodeError, ValueTooLargeError, KeyEncodingError, ClosedError) as error:
             log.warning("a %s is not kept on disk: %s", type(value).__name__, raised_by(error))
 
-    def forget(self, key: Any, cause: str = "delete") -> bool:
-        """Delete a key from the tiers; return whether one had it."""
+    def forget(self, key: Any, cause: str = "delete", since: int | None = None) -> bool:
+        """Delete a key from the tiers; return whether one had it.
+
+        With ``since`` it is a load that says so: what others have written since then stays.
+        """
         there = self.memory is not None and self.memory.discard(key)
         if self.disk is not None:
-            there = self.disk.delete(key, self.coherence.change(key, cause)) or there
+            change = self.coherence.change(key, cause, since=since)
+            there = self.disk.delete(key, change) or there
         else:
             self.coherence.invalidate_dependents(key, cause)
         return there
@@ -392,13 +398,7 @@ class Tiers:
         tags: tuple[Any, ...] = (),
         since: int = 0,
     ) -> None:
-        """Put a value into memory if it fits; no older one stays in any case.
-
-        Not while others have invalidated something that is not known here yet: it may be this.
-        """
-        if self.memory is not None and not self.coherence.generation.is_current:
-            self.memory.discard(key)
-            return
+        """Put a value into memory if it fits; no older one stays in any case."""
         try:
             self._put_in_memory(
                 key,
@@ -450,6 +450,8 @@ class Tiers:
         if late or validators is not None or not clean or tags:
             note = Note(validators, late, whole, 0, until, clean, tags, since)
         epoch = self.memory.epoch if tags else 0
+        if not self.coherence.generation.is_current:
+            epoch = _DOUBTFUL  # others have invalidated something, which may be this
         self.memory.hold(key, value, note, left, stale, cost, importance, epoch)
         if tags and self.coherence.in_memory(since, tags) is not True:
             self.memory.discard(key)  # invalidated while it was on its way

@@ -97,14 +97,20 @@ def _map(file: Path) -> mmap.mmap:
 
 
 def _make(file: Path, room: int) -> None:
-    """Put an empty file in place of whatever is there."""
+    """Make an empty file, unless another process is faster: all have to map the same one.
+
+    One that is there and not sound gives way to it.
+    """
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         os.ftruncate(descriptor, HEAD_SIZE + room * MARK_SIZE)
         _allocate(descriptor, HEAD_SIZE + _FEWEST * MARK_SIZE)
         os.pwrite(descriptor, _HEAD.pack(_MAGIC, _FEWEST), 0)
-        os.replace(draft, file)
+        if file.exists() or not hasattr(os, "link"):
+            os.replace(draft, file)
+        else:
+            os.link(draft, file)
     finally:
         os.close(descriptor)
         with suppress(FileNotFoundError):

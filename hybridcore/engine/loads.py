@@ -181,7 +181,13 @@ class Loads(Base):
         loads = 0
         for flight in flights:
             key, answer = flight.key, answers[flight.key]
-            if type(answer) is not Loaded or not answer.store or answer.stale is not None:
+            if (
+                type(answer) is not Loaded
+                or not answer.store
+                or answer.stale is not None
+                or answer.tags
+                or answer.depends_on
+            ):
                 self.settle(flight, answer, took)
                 continue
             cost = answer.cost
@@ -217,6 +223,7 @@ class Loads(Base):
                     cost=cost,
                     importance=1.0 if answer.importance is None else answer.importance,
                     loaded=True,
+                    since=flight.since,
                 )
 
     def _accept(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> Any:
@@ -267,7 +274,7 @@ class Loads(Base):
                 if not self._flights.holds(flight):
                     pass
                 elif not stored:
-                    self.tiers.forget(key)
+                    self.tiers.forget(key, "load", flight.since)
                     if value is MISSING and self._is_on("negative"):
                         lasting = answer.ttl if isinstance(answer, NotFound) else None
                         self._missing.note(

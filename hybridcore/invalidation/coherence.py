@@ -333,7 +333,7 @@ class SharedCoherence(Coherence):
             tags=tags,
             hard=hard,
             cause=cause,
-            after=self.generation.announced,
+            after=self.announced,
         )
 
     def announce(self, number: int) -> None:
@@ -376,10 +376,14 @@ class SharedCoherence(Coherence):
     def key_of(self, form: Any) -> Any:
         return self._decode(form)
 
-    def _last(self, txn: Txn) -> int:
+    @property
+    def announced(self) -> int:
+        """The number announced last, as far as that can be known."""
         announced = self.generation.announced
-        last = self.log.last(txn)
-        return last if announced == 2**64 - 1 else max(last, announced)
+        return 0 if announced == 2**64 - 1 else announced
+
+    def _last(self, txn: Txn) -> int:
+        return max(self.log.last(txn), self.announced)
 
     @contextmanager
     def _reading(self) -> Iterator[Txn]:
@@ -427,7 +431,7 @@ class SharedChange:
         coherence.bind()
         self._number = 0
         self.off = self._since is not None and coherence.log.covers(
-            txn, self._since, self._form, self._tags
+            txn, self._since, self._form, self._tags, coherence.announced
         )
         return not self.off
 

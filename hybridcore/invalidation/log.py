@@ -138,9 +138,14 @@ class Log:
             self._trim(txn, number)
         return number
 
-    def covers(self, txn: Txn, since: int, form: bytes, tags: Iterable[str]) -> bool:
-        """Whether anything after a number covers this key, or one of these tags."""
-        last = self.last(txn)
+    def covers(
+        self, txn: Txn, since: int, form: bytes, tags: Iterable[str], announced: int
+    ) -> bool:
+        """Whether anything after a number covers this key, or one of these tags.
+
+        What was announced and is not there any more, as the log went with the data, covers all.
+        """
+        last = max(self.last(txn), announced)
         if last <= since:
             return False
         entries = list(self.since(txn, since))

@@ -6,12 +6,15 @@ import ctypes
 import multiprocessing
 import random
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hybridcore import EntryOptions, HybridCache, Lmdb, Memory
 from hybridcore.types import Loaded
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEYS = 24
 PROCESSES = 4
@@ -70,10 +73,7 @@ def work(number: int, directory: Path, truth, acked, failures, seconds: float) -
                 acked[key] = version
         else:
             floor = acked[key]
-            if rng.random() < 0.2:
-                found = store.get_many([key]).get(key)
-            else:
-                found = store.get(key)
+            found = store.get_many([key]).get(key) if rng.random() < 0.2 else store.get(key)
             if found is None:
                 found = store.get_or_load(key, load)
             if found[1] < floor:

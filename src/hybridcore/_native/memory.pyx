@@ -58,7 +58,7 @@ cdef class MemoryStore:
     def __cinit__(self, *args, **kwargs):
         self.limit = NO_LIMIT
         self.low_water = NO_LIMIT
-        self.epoch = 1
+        self.epoch = 2          # 1 is none, of what is to be confirmed from the start
         table_init(&self.table)
 
     @classmethod
@@ -287,7 +287,7 @@ cdef class MemoryStore:
         self.epoch += 1
         if self.epoch < OUTDATED:
             return
-        self.epoch = 2
+        self.epoch = 3
         if self.table.extras != NULL:       # once in 65 533 times
             for i in range(self.table.count):
                 if self.table.extras[i].epoch not in (0, OUTDATED):

@@ -238,7 +238,7 @@ cdef int look_up(Straight self, Flight flight) except -1:
     flight.tier = DISK
     flight.acquire()
     try:
-        if flight.flights.get(flight.key) is flight and is_current(self.generation):
+        if flight.flights.get(flight.key) is flight:
             hold(self, flight, record.value, record.ttl_left, record.validators, record.cost)
             with cython.critical_section(self):
                 self.promoted += 1
@@ -421,7 +421,10 @@ cdef int hold(
 ) except -1:
     """Under the lock: put the value into memory, as `Tiers` does; no older one stays."""
     try:
-        if left is None and self.memory_ttl is None and validators is None:
+        if (
+            left is None and self.memory_ttl is None and validators is None
+            and is_current(self.generation)
+        ):
             store_put_hashed(
                 self.store, flight.key, mix(flight.hash), value, -1, 0, 0, cost, 1.0, NULL
             )
