@@ -107,6 +107,8 @@ class HybridCache(Front[K, V]):
             disk that is slow or wears are saved, and what is in memory does not survive a restart.
         features: by name, False for what this cache is to do without.
         listener: hears of every lookup that missed memory.
+        coherent: without a disk, a name: caches of this name, in all processes of this user and
+            host, are in step, as those with one disk tier are.
         analytics: True, or `Analytics` with options: a sample of the requests is looked at, for
             `recommend` and what else `analytics` tells.
 
@@ -131,8 +133,13 @@ class HybridCache(Front[K, V]):
         features: Mapping[Feature, bool] | None = None,
         listener: Listener | None = None,
         analytics: Analytics | bool = False,
+        coherent: str | None = None,
     ) -> None:
         check_strategy(strategy)
+        if coherent is not None and disk is not None:
+            raise ConfigurationError(
+                "caches with a disk tier are in step by that: leave coherent= out, or disk="
+            )
         self.rules = Rules(defaults, rules)
         switched = WeakMethod(self._features_switched)
         self.features = Flags(features, lambda: _call(switched))
@@ -189,6 +196,7 @@ class HybridCache(Front[K, V]):
             queue,
             spill,
             listener,
+            coherent,
         )
         if guard is not None and guard.circuit is not None:
             events = self._engine.events

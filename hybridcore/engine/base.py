@@ -47,6 +47,7 @@ class Base:
         queue: WriteSink | None,
         spill: bool,
         listener: Listener | None,
+        coherent: str | None = None,
     ) -> None:
         self._front = front
         self.window: Front[Any, Any] = Front(memory)
@@ -54,9 +55,15 @@ class Base:
         self.memory = memory
         self.disk = disk
         self.events = EventBus()
-        self.coherence = (
-            Coherence(self) if disk is None else SharedCoherence(self, disk._environment)
-        )
+        self.coherence: Coherence
+        if disk is not None:
+            self.coherence = SharedCoherence(self, disk._environment)
+        elif coherent is not None:
+            from hybridcore.invalidation.names import NamedCoherence
+
+            self.coherence = NamedCoherence(self, coherent)
+        else:
+            self.coherence = Coherence(self)
         self.window._follow(self.coherence.generation)
         self.tiers = Tiers(
             memory,

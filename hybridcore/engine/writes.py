@@ -14,6 +14,7 @@ from hybridcore.errors import (
     VersionConflictError,
 )
 from hybridcore.events import EventKind
+from hybridcore.invalidation.coherence import SharedCoherence
 from hybridcore.tiers import State
 from hybridcore.types import Loaded, NotFound, Validators
 
@@ -249,7 +250,7 @@ class Writes(Reads):
                 self._tell_of(prefix)
 
     def _tell_of(self, prefix: tuple[Any, ...]) -> None:
-        if self.disk is None:
+        if not isinstance(self.coherence, SharedCoherence):
             return
         from hybridcore.disk.keys import encode_key
         from hybridcore.disk.tier import prefix_form

@@ -200,6 +200,23 @@ class Coherence:
         return form
 
 
+class Change(Protocol):
+    """What else a change of a key does, in the transaction of the data or after it."""
+
+    @property
+    def off(self) -> bool:
+        """Whether it was called off: something newer covers the key or its tags."""
+
+    def may_be(self, txn: Any, /) -> bool:
+        """Before the data is changed: whether it may be."""
+
+    def made(self, txn: Any, version: int, /, *, is_new: bool, differs: bool) -> None:
+        """After the data was changed; ``version`` is the last that was given before."""
+
+    def announce(self) -> None:
+        """After the commit."""
+
+
 class LocalChange:
     """What a change of a key does where there is no disk."""
 
@@ -459,6 +476,3 @@ class SharedChange:
         """After the commit."""
         if self._number:
             self._coherence.announce(self._number)
-
-
-Change = LocalChange | SharedChange

@@ -61,6 +61,42 @@ def test_a_change_is_seen_by_the_very_next_get(caches):
     assert there.get(("n", 1)) is None
 
 
+def test_caches_in_memory_alone_are_in_step_by_a_name(tmp_path, monkeypatch):
+    """Without a disk a name does: changes, tags, dependencies and clears go to all of it."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    rows = {"k": 1}
+    with (
+        hc.HybridCache(hc.Memory(10), origin=rows.get, coherent="app") as here,
+        hc.HybridCache(hc.Memory(10), origin=rows.get, coherent="app") as there,
+        hc.HybridCache(hc.Memory(10), origin=rows.get, coherent="other") as other,
+    ):
+        assert here.get("k") == there.get("k") == other.get("k") == 1
+        rows["k"] = 2
+        here.delete("k")
+        assert there.get("k") == 2
+        assert other.get("k") == 1
+        there.put("k", 3, tags=["t"])
+        assert here.get("k") == 2  # values do not travel, the origin is asked
+        here.put("page", 1, depends_on=["k"], tags=["t"])
+        assert here.get("page") == 1
+        there.put("k", 4)
+        assert here.get("page") is None
+        here.put("page", 2, tags=["t"])
+        there.invalidate(tags=["t"])
+        assert here.get("page") is None
+        here.put(("n", 1), 1)
+        there.clear_from(("n",))
+        assert here.get(("n", 1)) is None
+        here.put("k", 5)
+        there.clear()
+        assert here.get("k") == 2
+    for name in ("", "../x", "a/b", 5):
+        with pytest.raises(hc.ConfigurationError, match="coherent"):
+            hc.HybridCache(hc.Memory(10), coherent=name)
+    with pytest.raises(hc.ConfigurationError, match="leave coherent"):
+        hc.HybridCache(hc.Memory(10), disk=object(), coherent="x")
+
+
 def test_other_keys_stay_in_memory(caches):
     """Of what another cache changes, memory forgets that key alone."""
     here, there = caches()
