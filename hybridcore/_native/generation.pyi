@@ -1,3 +1,6 @@
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Generation:
     def share(self, mapped: object | None, offset: int, /) -> None: ...
     def rest(self) -> None: ...

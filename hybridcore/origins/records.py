@@ -45,7 +45,7 @@ class Records:
         self._reader: Reader[Any, Any] = Reader(
             Gate(_never),
             codecs.decode,
-            self._decode_meta,  # type: ignore[arg-type]  # its tags are in the place of the tag
+            self._decode_meta,
             _never,
             squeeze,
             _never,
