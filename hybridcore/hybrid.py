@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -44,14 +43,7 @@ if TYPE_CHECKING:
     from hybridcore.recovery import TierHealth
     from hybridcore.retry import Retry
     from hybridcore.settings import Settings
-    from hybridcore.stats import (
-        CacheStats,
-        DiskStats,
-        GuardStats,
-        OriginStats,
-        OriginUsage,
-        WriteQueueStats,
-    )
+    from hybridcore.stats.snapshot import HybridStats
     from hybridcore.types import Entry, Listener
     from hybridcore.units import Duration
     from hybridcore.write_queue import DeadLetter, Operation, WriteSink
@@ -65,21 +57,6 @@ OriginLike: TypeAlias = "Origin[K, V] | HybridCache[K, V] | Callable[[K], V | Aw
 """What `HybridCache` takes as its origin."""
 
 _DEFAULT_BREAKER = Breaker()
-
-
-@dataclass(frozen=True, slots=True)
-class HybridStats:
-    """Snapshots of the tiers, and of what stands before the origin; None where there is none.
-
-    ``usage`` is what the origin itself counted of its traffic, where it does.
-    """
-
-    memory: CacheStats | None
-    disk: DiskStats | None
-    origin: OriginStats
-    usage: OriginUsage | None
-    guard: GuardStats | None
-    queue: WriteQueueStats | None
 
 
 class HybridCache(Front[K, V]):
@@ -485,16 +462,8 @@ class HybridCache(Front[K, V]):
         return Namespace(self, (name,))
 
     def stats(self) -> HybridStats:
-        """A snapshot of what every tier counted."""
-        memory = self._engine.memory
-        return HybridStats(
-            memory.stats() if isinstance(memory, Cache) else None,
-            self._engine.disk.stats() if self._engine.disk is not None else None,
-            self._engine.origin_stats(),
-            None if self._engine.origin is None else self._engine.origin.usage(),
-            None if self._engine.guard is None else self._engine.guard.stats(),
-            None if self._engine.queue is None else self._engine.queue.stats(),
-        )
+        """A snapshot of what was counted and timed, and of what the cache takes."""
+        return self._engine.stats()
 
     @property
     def analytics(self) -> StoreAnalytics:

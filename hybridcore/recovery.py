@@ -77,6 +77,11 @@ class RecoveringDisk:
         self._reason: str | None = None
         self._since = clock()
 
+    @property
+    def is_down(self) -> bool:
+        """Whether its last use failed."""
+        return self._reason is not None
+
     def health(self) -> TierHealth:
         """The state of the disk, as of its last use."""
         since = self._clock() - self._since

@@ -93,6 +93,8 @@ class Tiers:
         self.disk = disk
         self.coherence = coherence
         self.spills = 0
+        self.refusals = 0
+        """Values that were loaded and that the disk cannot store."""
         self._spill = spill and memory is not None and disk is not None
         if self._spill:
             assert memory is not None
@@ -235,6 +237,7 @@ class Tiers:
                     change=change,
                 )
             except (EncodeError, ValueTooLargeError) as error:
+                self.refusals += isinstance(error, EncodeError)
                 log.warning("a %s is not kept on disk: %s", type(value).__name__, raised_by(error))
                 self.forget(key)
             if change is not None and change.off:

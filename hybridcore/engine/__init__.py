@@ -9,6 +9,7 @@ The two faces differ only in how they carry an effect out: `hybrid` blocks, `aio
     loads    how the origin is asked, and what becomes of its answers
     reads    who leads a load, who follows, and who is served a copy meanwhile
     writes   the tiers, and what the strategy says of the origin
+    statistics  how it fares
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.engine.effects import Call, Effect, Pause, Spawn, Steps, Wait
-from hybridcore.engine.writes import Writes
+from hybridcore.engine.statistics import Statistics
 from hybridcore.origins import CallableOrigin
 from hybridcore.origins.callable import settled
 from hybridcore.recovery import TierHealth
@@ -24,10 +25,8 @@ from hybridcore.recovery import TierHealth
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hybridcore.stats import OriginStats
 
-
-class Engine(Writes):
+class Engine(Statistics):
     """The rules between the tiers and the origin, all of them."""
 
     def straighten(self) -> None:
@@ -90,20 +89,6 @@ class Engine(Writes):
                 self.loaders = self.origin = Loaders(self.origin)
                 self.straighten()
         return self.loaders.register(pattern, many=many)
-
-    def origin_stats(self) -> OriginStats:
-        """A snapshot of what was counted."""
-        from hybridcore.stats import OriginStats
-
-        with self._counting:
-            counts = dict(self._counts)
-        if self.straight is not None:
-            promoted, loads = self.straight.counts()
-            counts["promoted"] = counts.get("promoted", 0) + promoted
-            counts["loads"] = counts.get("loads", 0) + loads
-        counts["spilled"] = self.tiers.spills
-        counts["disk_errors"] = 0 if self.tiers.disk is None else self.tiers.disk.errors
-        return OriginStats(*(counts.get(name, 0) for name in OriginStats.__slots__))
 
 
 __all__ = ["Call", "Effect", "Engine", "Pause", "Spawn", "Steps", "Wait"]

@@ -5,17 +5,27 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from itertools import count
+from random import getrandbits
 from threading import RLock
+from time import monotonic, perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
-from hybridcore._native import Front, Straight
-from hybridcore.errors import ClosedError
+from hybridcore._native import Front, Straight, footprint_of
+from hybridcore.errors import (
+    BreakerOpenError,
+    BulkheadFullError,
+    ClosedError,
+    DecodeError,
+    EncodeError,
+    KeyEncodingError,
+)
 from hybridcore.events import EventBus, EventKind
 from hybridcore.flights import Flights, begins, led_in_context
 from hybridcore.forks import start_afresh_after_forks
 from hybridcore.invalidation.coherence import Coherence, SharedCoherence
 from hybridcore.lately import Costs, Lately
 from hybridcore.recovery import RecoveringDisk
+from hybridcore.stats.timings import Timings
 from hybridcore.tiers import Tiers, copy_of
 
 if TYPE_CHECKING:
@@ -29,6 +39,16 @@ if TYPE_CHECKING:
     from hybridcore.origins.base import Origin
     from hybridcore.types import Listener, Tier
     from hybridcore.write_queue import WriteSink
+
+_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
+    (BreakerOpenError, "breaker_open"),
+    (BulkheadFullError, "bulkhead_full"),
+    (TimeoutError, "timeout"),
+    (EncodeError, "serialization"),
+    (DecodeError, "serialization"),
+    (KeyEncodingError, "serialization"),
+)
+"""What errors of the origin count as in statistics, the first that fits."""
 
 
 class Base:
@@ -87,6 +107,11 @@ class Base:
         self._costs = Costs()
         self._versions = count(1)
         self._counts: Counter[str] = Counter()
+        self.timings = Timings()
+        self._failures: Counter[str] = Counter()
+        self._served: Counter[str] = Counter()
+        self._weigh = None if memory is None else _weighs(memory)
+        self._made = monotonic()
         self.straight: Straight | None = None
         """Where the blocking face tries first what memory missed."""
         if memory is not None:
@@ -111,6 +136,7 @@ class Base:
         self.coherence.start_afresh()
         if self.straight is not None:
             self._flights.lay(self.straight)
+        self._cpu_seconds = process_time()  # a forked child begins at none
 
     # -- what other processes did, see `hybridcore.invalidation.coherence.Follower` ------------
 
@@ -197,6 +223,28 @@ class Base:
         with self._counting:
             self._counts[name] += by
 
+    def _took(self, tier: str, operation: str, outcome: str, started: float) -> None:
+        """Record how long it has been since `perf_counter` told the start."""
+        self.timings.record(tier, operation, outcome, perf_counter() - started)
+
+    def _failed_with(self, error: BaseException, otherwise: str) -> None:
+        """Count an error by its class; ``otherwise`` is that of those of no class of their own."""
+        name = next((name for kind, name in _CLASSES if isinstance(error, kind)), otherwise)
+        with self._counting:
+            self._failures[name] += 1
+
+    def _served_by(self, tier: Tier, value: Any) -> None:
+        """Count the bytes of a value that was handed out: of one in 16, which stands for them."""
+        if self._weigh is not None and getrandbits(4) == 0:
+            with self._counting:
+                self._served[tier.value] += 16 * self._weigh(value)
+
     def _require_open(self) -> None:
         if self.closed:
             raise ClosedError("this hybrid cache was closed")
+
+
+def _weighs(memory: MemoryStore[Any, Any]) -> Callable[[Any], int] | None:
+    """What memory counts a value as, if that is no mere 1."""
+    options = memory.options()
+    return options[1] or (footprint_of if options[5] else None)

@@ -67,7 +67,7 @@ class Loads(Base):
         }
         if not below or not self._is_on("disk"):
             return
-        copies = self.tiers.on_disk(below, lambda key: below[key].options)
+        copies = self._on_disk(below)
         for key, copy in copies.items():
             flight = below[key]
             if copy.state is State.STALE:
@@ -82,6 +82,22 @@ class Loads(Base):
                     self._flights.end(flight, copy.value, copy.tier)
                 else:
                     flight.copy = copy
+
+    def _on_disk(self, below: dict[Any, Flight]) -> dict[Any, Copy]:
+        """What the disk holds of these keys; how long it took counts in equal parts."""
+        disk = self.tiers.disk
+        if disk is None:
+            return {}
+        errors, is_down = disk.errors, disk.is_down
+        started = perf_counter()
+        copies = self.tiers.on_disk(below, lambda key: below[key].options)
+        each = (perf_counter() - started) / len(below)
+        if disk.errors != errors:
+            self.timings.record("disk", "get", "error", each)
+        elif not is_down:
+            for key in below:
+                self.timings.record("disk", "get", _outcome(copies.get(key)), each)
+        return copies
 
     def _ask(self, flight: Flight) -> Steps[None]:
         """Ask the origin, unless another process does and its answer comes in time."""
@@ -163,6 +179,8 @@ class Loads(Base):
             value = self._accept(flight, answer, took)
         except Exception as error:
             self._count("errors")
+            self._failed_with(error, "load_error")
+            self.timings.record("origin", "load", "error", took)
             self._tell(EventKind.LOAD_FAILED, flight.key, Tier.ORIGIN, took, type(error).__name__)
             if flight.copy is None or not self._is_servable(flight.copy):
                 self._flights.end(flight, error=error)
@@ -171,6 +189,8 @@ class Loads(Base):
             self._serve(flight, flight.copy)
         else:
             self._tell(EventKind.LOAD, flight.key, Tier.ORIGIN, took)
+            outcome = "miss" if value is MISSING else "hit"
+            self.timings.record("origin", "load", outcome, took)
             self._flights.end(flight, value, None if value is MISSING else Tier.ORIGIN)
 
     def _settle_many(
@@ -284,6 +304,7 @@ class Loads(Base):
                         )
                 else:
                     self._missing.forget(key)
+                    started = perf_counter()
                     self.tiers.keep(
                         key,
                         value,
@@ -297,6 +318,8 @@ class Loads(Base):
                         depends_on=depends_on,
                         since=flight.since,
                     )
+                    if self.disk is not None and not self.spill:
+                        self._took("disk", "put", "ok", started)
         except ClosedError:
             pass  # closed while it loaded: handed out, not kept
         return value
@@ -344,3 +367,10 @@ class Loads(Base):
             self._count("stale_served")
             self._tell(EventKind.STALE_SERVED, flight.key, copy.tier)
         self._flights.end(flight, copy.value, copy.tier)
+
+
+def _outcome(copy: Copy | None) -> str:
+    """What a lookup that found this counts as."""
+    if copy is None:
+        return "miss"
+    return "stale" if copy.state is State.STALE else "hit"

@@ -325,17 +325,34 @@ class Reads(Loads):
         """Leave a flight behind: nobody may wait for it any more, and the listener is told."""
         if not flight.ended:
             self._flights.end_lost(flight)
+        took = perf_counter() - started
+        self._record(flight, took)
         if self.events.wanted and flight.error is None:
-            took = perf_counter() - started
             if flight.tier is None:
                 self._tell(EventKind.MISS, flight.key, seconds=took)
             elif flight.tier is Tier.DISK:
                 self._tell(EventKind.HIT, flight.key, flight.tier, took)
         if self.listener is not None and self._is_on("events"):
             try:
-                self.listener.looked_up(flight.key, flight.tier, perf_counter() - started)
+                self.listener.looked_up(flight.key, flight.tier, took)
             except Exception:
                 log.exception("a listener failed")
+
+    def _record(self, flight: Flight, took: float) -> None:
+        """Record a whole lookup, and the bytes that were handed out."""
+        if flight.lost:
+            return
+        copy = flight.copy
+        outcome = "hit"
+        if flight.error is not None:
+            outcome = "error"
+        elif flight.value is MISSING:
+            outcome = "miss"
+        elif flight.tier is not None:
+            self._served_by(flight.tier, flight.value)
+            if copy is not None and copy.state is State.STALE and copy.tier is flight.tier:
+                outcome = "stale"
+        self.timings.record("all", "get", outcome, took)
 
     def _loading_origin(self, key: Any, options: EntryOptions) -> Origin[Any, Any] | None:
         """The origin that a plain miss asks, None under cache_aside."""

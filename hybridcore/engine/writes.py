@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.engine.effects import Call, Steps
@@ -54,6 +55,7 @@ class Writes(Reads):
                 self._check_version(key, if_version)
                 self._flights.supersede(key)
                 self._missing.forget(key)
+                started = perf_counter()
                 self.tiers.put(
                     key,
                     value,
@@ -65,6 +67,8 @@ class Writes(Reads):
                     all_tags,
                     depends_on,
                 )
+                if self.disk is not None:
+                    self._took("disk", "put", "ok", started)
             self._tell(EventKind.STORED, key)
             return
         self._check_key(key)
@@ -78,7 +82,7 @@ class Writes(Reads):
                 if self.origin.takes_entries
                 else value
             )
-            validators = yield self._written(strategy, "put", "store", (key, sent))
+            validators = yield from self._write_below(strategy, "put", "store", (key, sent))
             if strategy == "write_through":
                 self._count("stores")
             with self._flights.lock(key):
@@ -111,7 +115,7 @@ class Writes(Reads):
         self._check_key(key)
         with self._flights.writing(key):
             self._tell_start(key)
-            yield self._written(strategy, "delete", "delete", (key,))
+            yield from self._write_below(strategy, "delete", "delete", (key,))
             if strategy == "write_through":
                 self._count("deletes")
             return self._drop(key)
@@ -127,6 +131,21 @@ class Writes(Reads):
                 + (" and a queue: give the cache strategy= or queue=" if self.origin else "")
             )
         return strategy
+
+    def _write_below(
+        self, strategy: Strategy, queued: str, method: str, args: tuple[Any, ...]
+    ) -> Steps[Any]:
+        """Have the origin or its queue take a write, and record how that went."""
+        tier, operation = ("queue", queued) if strategy == "write_behind" else ("origin", method)
+        started = perf_counter()
+        try:
+            answer = yield self._written(strategy, queued, method, args)
+        except Exception as error:
+            self._failed_with(error, "store_error")
+            self._took(tier, operation, "error", started)
+            raise
+        self._took(tier, operation, "ok", started)
+        return answer
 
     def _written(self, strategy: Strategy, queued: str, method: str, args: tuple[Any, ...]) -> Call:
         """The call that brings a write to the origin, at once or by the queue."""

@@ -1,16 +1,18 @@
-"""Snapshots of what the tiers counted: immutable, taken when asked."""
+"""What the tiers counted, and what stands between them: immutable snapshots."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hybridcore.stats.counted import Counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
-class CacheStats:
+class CacheStats(Counted):
     """What a memory tier counted since it was made.
 
     ``[]``, ``get``, ``setdefault`` and ``get_many`` count a hit or a miss; ``in``, ``peek``,
@@ -19,6 +21,8 @@ class CacheStats:
     the values refused because they are larger than ``maxsize``, ``readmitted`` the insertions of
     keys that the cache had evicted and still remembered: evictions to regret.
     """
+
+    STATES = frozenset({"entries", "currsize", "maxsize"})
 
     hits: int
     misses: int
@@ -47,7 +51,7 @@ class CacheStats:
 
 
 @dataclass(frozen=True, slots=True)
-class DiskStats:
+class DiskStats(Counted):
     """What one disk tier object counted since it was made, and the state of its directory.
 
     Every lookup but ``in`` counts once per key: a hit, a stale hit (`fetch` past the ttl) or a
@@ -63,6 +67,20 @@ class DiskStats:
     ``readers`` of ``max_readers`` slots are taken. ``compression`` is what the `Compression`
     given counted.
     """
+
+    STATES = frozenset(
+        {
+            "entries",
+            "live_bytes",
+            "used_bytes",
+            "max_bytes",
+            "allocated_bytes",
+            "file_bytes",
+            "map_bytes",
+            "readers",
+            "max_readers",
+        }
+    )
 
     hits: int
     stale_hits: int
@@ -118,7 +136,7 @@ class DiskStats:
 
 
 @dataclass(frozen=True, slots=True)
-class OriginStats:
+class OriginStats(Counted):
     """What a hybrid cache counted about its origin, and about failures it covered.
 
     A load is an answer of any kind for one key; ``not_modified`` and ``not_found`` are among them.
@@ -148,8 +166,10 @@ class OriginStats:
 
 
 @dataclass(frozen=True, slots=True)
-class LevelStats:
+class LevelStats(Counted):
     """Writes of one level that wait or are under way, their bytes, and the age of the next in s."""
+
+    STATES = frozenset({"items", "bytes", "oldest"})
 
     items: int
     bytes: int
@@ -157,7 +177,7 @@ class LevelStats:
 
 
 @dataclass(frozen=True, slots=True)
-class DurableQueueStats:
+class DurableQueueStats(Counted):
     """What one `WriteQueue` counted since it was made, and what its directory holds.
 
     Of the directory: ``levels`` by name, ``running`` claimed by somebody, ``delayed`` until a time
@@ -167,6 +187,8 @@ class DurableQueueStats:
     ``batches`` and ``attempts``, tried again (``retries``) and ``died``; ``lost_leases`` ended when
     somebody else had taken the write back, ``taken_back`` are claims of others that had ended.
     """
+
+    STATES = frozenset({"levels", "buffered", "running", "delayed", "dead", "dead_bytes"})
 
     levels: Mapping[str, LevelStats]
     buffered: int
@@ -205,7 +227,7 @@ class DurableQueueStats:
 
 
 @dataclass(frozen=True, slots=True)
-class OriginUsage:
+class OriginUsage(Counted):
     """What an origin counted of its own traffic, retries included.
 
     ``errors`` are the failed ``calls`` by the class of their error, ``seconds`` the time spent in
@@ -213,6 +235,8 @@ class OriginUsage:
     is left of them and ``quota_resets_at`` when they are filled again, in seconds since the epoch;
     None where an origin has no quota. ``parts`` has the same of each origin that it is made of.
     """
+
+    STATES = frozenset({"quota_left", "quota_resets_at"})
 
     calls: int
     not_modified: int
@@ -227,7 +251,7 @@ class OriginUsage:
 
 
 @dataclass(frozen=True, slots=True)
-class CompressorStats:
+class CompressorStats(Counted):
     """What became of the payloads that were given to one compressor.
 
     ``kept`` are stored compressed, ``not_worth_it`` as they are because too little was saved,
@@ -252,7 +276,7 @@ class CompressorStats:
 
 
 @dataclass(frozen=True, slots=True)
-class CompressionStats:
+class CompressionStats(Counted):
     """What a `Compression` counted: each compressor, and the payloads that none was tried on.
 
     Each payload counts once: in one of the compressors, or as the reason why it was skipped.
@@ -272,13 +296,15 @@ class CompressionStats:
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerStats:
+class BreakerStats(Counted):
     """What a circuit breaker counted since it was made.
 
     ``state`` and ``retry_after`` (seconds until a call is let through) are of now. ``failures``
     are the calls that failed in any state, ``rejected`` those not let through, ``opened`` the times
     it opened, ``late`` the calls that ended after they had been given up.
     """
+
+    STATES = frozenset({"state", "retry_after"})
 
     state: str
     retry_after: float
@@ -289,7 +315,7 @@ class BreakerStats:
 
 
 @dataclass(frozen=True, slots=True)
-class GuardStats:
+class GuardStats(Counted):
     """What a guard counted since it was made.
 
     ``running``, ``waiting`` and ``left_behind`` are of now: calls that have a place in the
@@ -297,6 +323,8 @@ class GuardStats:
     ``refused`` tell how many had to wait and how many got no place; ``retries`` counts the tries
     beyond the first, ``timeouts`` the loads that reached the hard timeout.
     """
+
+    STATES = frozenset({"running", "waiting", "left_behind"})
 
     breaker: BreakerStats | None
     running: int
@@ -309,13 +337,15 @@ class GuardStats:
 
 
 @dataclass(frozen=True, slots=True)
-class EventStats:
+class EventStats(Counted):
     """What an event bus counted since it was made.
 
     An event is delivered when every listener was told, ``failed`` are the listeners that raised
     meanwhile. ``dropped`` are the events that found the queue full. ``waiting`` and ``listeners``
     are of now.
     """
+
+    STATES = frozenset({"waiting", "listeners"})
 
     delivered: int
     dropped: int
@@ -325,7 +355,7 @@ class EventStats:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteQueueStats:
+class WriteQueueStats(Counted):
     """What a write-behind queue counted since it was made.
 
     A write that replaces one of the same key that waits is ``coalesced``; the others end as
@@ -334,6 +364,8 @@ class WriteQueueStats:
     beyond the first, ``rejected`` the writes that found the queue full. ``waiting``, ``running``
     and ``oldest`` (age in seconds of the one that waits longest) are of now.
     """
+
+    STATES = frozenset({"waiting", "running", "oldest"})
 
     queued: int
     coalesced: int

@@ -1,0 +1,42 @@
+"""Statistics: immutable snapshots of what was counted and timed, and what they say.
+
+tiers        what each tier counted, and what stands between them
+counted      how two of them are subtracted
+timings      where durations are recorded
+performance  how long operations took, how many there were, how many failed
+efficiency   what the tiers are good for
+resources    what they take
+snapshot     all of it: what ``store.stats()`` returns
+"""
+
+from hybridcore.stats.counted import Counted
+from hybridcore.stats.tiers import (
+    BreakerStats,
+    CacheStats,
+    CompressionStats,
+    CompressorStats,
+    DiskStats,
+    DurableQueueStats,
+    EventStats,
+    GuardStats,
+    LevelStats,
+    OriginStats,
+    OriginUsage,
+    WriteQueueStats,
+)
+
+__all__ = [
+    "BreakerStats",
+    "CacheStats",
+    "CompressionStats",
+    "CompressorStats",
+    "Counted",
+    "DiskStats",
+    "DurableQueueStats",
+    "EventStats",
+    "GuardStats",
+    "LevelStats",
+    "OriginStats",
+    "OriginUsage",
+    "WriteQueueStats",
+]
