@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from hybridcore.engine.writes import Writes
 from hybridcore.memory import Cache
 from hybridcore.stats.performance import ERRORS, Performance
+from hybridcore.stats.resources import measure
+from hybridcore.stats.snapshot import HybridStats
 from hybridcore.stats.tiers import OriginStats
 
 if TYPE_CHECKING:
     from hybridcore.stats import DiskStats
-    from hybridcore.stats.snapshot import HybridStats
 
 
 class Statistics(Writes):
@@ -20,9 +21,6 @@ class Statistics(Writes):
 
     def stats(self) -> HybridStats:
         """A snapshot of everything."""
-        from hybridcore.stats.resources import measure
-        from hybridcore.stats.snapshot import HybridStats
-
         memory, origin = self.memory, self.origin
         disk = None if self.disk is None else self.disk.stats()
         usage = None if origin is None else origin.usage()
