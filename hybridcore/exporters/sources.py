@@ -103,8 +103,13 @@ _watched: WeakSet[Sources] = WeakSet()
 _at_fork: list[Sources] = []
 
 
+_watching = False
+
+
 def _watch_forks(sources: Sources) -> None:
-    if not _watched and hasattr(os, "register_at_fork"):
+    global _watching
+    if not _watching and hasattr(os, "register_at_fork"):
+        _watching = True
         os.register_at_fork(
             before=_before_fork,
             after_in_parent=lambda: _after_fork(in_child=False),
