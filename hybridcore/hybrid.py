@@ -504,6 +504,17 @@ class HybridCache(Front[K, V]):
         measures = {} if disk is None else {"disk": lambda: float(disk.stats().used_bytes)}
         return StoreAnalytics(engine.memory, options, lambda: engine.origin_stats().loads, measures)
 
+    def time_hits(self, one_in: int | None) -> None:
+        """Measure how long one in so many hits of memory take, drawn at random.
+
+        It stands for all of them in the statistics; by default it is one in 64, and 1 measures
+        every hit, which takes longer than most hits do. None: no hits are measured.
+
+        Raises:
+            ValueError: more than 65536, or less than 1.
+        """
+        self._engine.time_hits(one_in)
+
     def close(self) -> None:
         """Close the disk tier and the origin; further calls raise ClosedError."""
         engine = self._engine

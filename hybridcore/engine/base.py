@@ -110,6 +110,8 @@ class Base:
         self.timings = Timings()
         self._failures: Counter[str] = Counter()
         self._served: Counter[str] = Counter()
+        if memory is not None:
+            self.time_hits(64)
         self._weigh = None if memory is None else _weighs(memory)
         self._made = monotonic()
         self.straight: Straight | None = None
@@ -222,6 +224,14 @@ class Base:
     def _count(self, name: str, by: int = 1) -> None:
         with self._counting:
             self._counts[name] += by
+
+    def time_hits(self, one_in: int | None) -> None:
+        """Record how long one in so many hits of memory take; None: none."""
+        if self.memory is not None:
+            if one_in is None:
+                self.memory.time_hits(None)
+            else:
+                self.memory.time_hits(self.timings.histogram("memory", "get", "hit"), one_in)
 
     def _took(self, tier: str, operation: str, outcome: str, started: float) -> None:
         """Record how long it has been since `perf_counter` told the start."""

@@ -25,6 +25,9 @@ class Statistics(Writes):
         disk = None if self.disk is None else self.disk.stats()
         usage = None if origin is None else origin.usage()
         performance = Performance(self.timings.latencies(), self._errors(disk))
+        served = dict(self._served)
+        if memory is not None and self._weigh is not None:
+            served["memory"] = memory.hit_size()
         elapsed = monotonic() - self._made
         return HybridStats(
             memory=memory.stats() if isinstance(memory, Cache) else None,
@@ -42,8 +45,8 @@ class Statistics(Writes):
                 performance.of("memory").sum + performance.of("disk").sum,
                 elapsed,
             ),
-            served=dict(self._served),
-            table_used=None,
+            served=served,
+            table_used=None if memory is None else memory.table_used(),
             seconds=elapsed,
         )
 

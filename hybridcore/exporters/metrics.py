@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from hybridcore.stats import DurableQueueStats
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -195,7 +197,20 @@ def _origin(stats: HybridStats) -> Iterator[Family]:
             yield Family("breaker_state", "gauge", text, _by("state", states))
             yield _count("breaker_opened", "Times that the breaker opened.", breaker.opened)
             yield _count("breaker_rejected", "Calls not let through.", breaker.rejected)
-    if queue is not None:
+    if isinstance(queue, DurableQueueStats):
+        names = ("queued", "coalesced", "written", "died", "rejected", "shed")
+        writes = {name: getattr(queue, name) for name in names}
+        yield Family(
+            "queue_writes_total", "counter", "Writes by what became of them.", _by("result", writes)
+        )
+        for name, text in (("items", "Writes that wait."), ("bytes", "Bytes of these.")):
+            levels = {level: getattr(found, name) for level, found in queue.levels.items()}
+            name = "waiting" if name == "items" else name
+            yield Family(f"queue_{name}", "gauge", text, _by("level", levels), "max")
+        yield _gauge("queue_dead_letters", "Writes that were given up.", queue.dead, "max")
+        text = "Age of the write that waits longest."
+        yield _gauge("queue_oldest_seconds", text, queue.oldest, "max")
+    elif queue is not None:
         names = ("queued", "coalesced", "written", "dropped", "rejected")
         writes = {name: getattr(queue, name) for name in names}
         yield Family(

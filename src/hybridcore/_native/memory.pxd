@@ -1,9 +1,10 @@
 """The native store of the memory tier, for the modules that look into it directly."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 from hybridcore._native.clock cimport coarse_ns
+from hybridcore._native.histogram cimport Histogram
 from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
 from hybridcore._native.policy cimport policy_touch
 from hybridcore._native.probe cimport Probe
@@ -36,6 +37,11 @@ cdef class MemoryStore:
     cdef object prober              # called without arguments when the probe is full
     cdef dict names                 # keys by hash, of the probe; None: they are not kept
     cdef uint16_t epoch             # in which entries that are watched have to be confirmed
+    cdef int32_t until_timed        # lookups until one is timed
+    cdef uint32_t one_in            # lookups is timed, on average
+    cdef Histogram timing           # of hits, or None
+    cdef uint64_t random            # draws which
+    cdef uint64_t hit_bytes         # sizes of the values of hits, as far as that sample tells
     cdef uint64_t hits, misses, insertions, updates, rejections
     cdef uint64_t removals[4]       # by cause
     cdef uint64_t removed_size[4]
@@ -46,6 +52,7 @@ cdef int store_put_hashed(
     MemoryStore store, object key, uint32_t hash, object value, int64_t size, int64_t ttl,
     int64_t stale, double cost, double importance, PyObject* note,
 ) except -1
+cdef int lookup_timed(MemoryStore store, PyObject* key, PyObject** value) except -1
 cdef int lookup_asking(
     MemoryStore store, PyObject* key, uint32_t hash, PyObject** value
 ) except -1
@@ -55,8 +62,13 @@ cdef void note_lookup(MemoryStore store, PyObject* key, uint32_t hash, bint foun
 
 cdef inline int lookup(MemoryStore store, PyObject* key, PyObject** value) except -1:
     """1 and the value of a fresh entry, a new reference, see `take`; 0 on a miss."""
-    cdef uint32_t hash = mix(object_hash(key))
-    cdef int found = lookup_probing(store, key, hash, value)
+    cdef uint32_t hash
+    cdef int found
+    store.until_timed -= 1
+    if unlikely(store.until_timed <= 0):    # without the GIL it may have been passed by
+        return lookup_timed(store, key, value)
+    hash = mix(object_hash(key))
+    found = lookup_probing(store, key, hash, value)
     if unlikely(found == UNDECIDED):
         found = lookup_asking(store, key, hash, value)
     if unlikely(hash < store.probe.below):

@@ -19,6 +19,7 @@ from hybridcore._native.fastcall cimport (
     METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
 from hybridcore._native.ghosts cimport WAYS
+from hybridcore._native.histogram cimport Histogram, end_timing, start_timing
 from hybridcore._native.invariants cimport check_table
 from hybridcore._native.learned cimport Lesson, now_of
 from hybridcore._native.policy cimport (
@@ -45,6 +46,7 @@ cdef object MISSING = object()
 
 include "memory/arguments.pxi"
 include "memory/lookup.pxi"
+include "memory/sampling.pxi"
 include "memory/order.pxi"
 include "memory/probing.pxi"
 include "memory/removal.pxi"
@@ -59,6 +61,7 @@ cdef class MemoryStore:
         self.limit = NO_LIMIT
         self.low_water = NO_LIMIT
         self.epoch = 2          # 1 is none, of what is to be confirmed from the start
+        self.until_timed = NEVER
         table_init(&self.table)
 
     @classmethod
@@ -609,6 +612,24 @@ cdef class MemoryStore:
         if self.table.wheel != NULL:
             total += sizeof(self.table.wheel[0])
         return total + policy_bytes(&self.table.policy)
+
+    def time_hits(self, Histogram histogram, uint32_t one_in=64, /):
+        """Record how long hits take: of one in so many, drawn at random; None: of none."""
+        if histogram is not None and not 1 <= one_in <= 65536:
+            raise ValueError(f"one_in is expected to be from 1 to 65536, got {one_in}")
+        self.one_in = one_in
+        self.timing = histogram
+        self.random = <uint64_t> <size_t> <PyObject*> self + self.random
+        self.until_timed = NEVER if histogram is None else gap(self)
+
+    def hit_size(self):
+        """What the values of hits counted in all, estimated from those that were timed."""
+        return self.hit_bytes
+
+    @cython.critical_section
+    def table_used(self):
+        """Share of the entries that the table has room for that are there."""
+        return self.table.count / <double> self.table.room if self.table.room else 1.0
 
     @cython.critical_section
     def set_probe(self, uint64_t below, prober, dict names=None, /):
