@@ -15,6 +15,7 @@ from bench import (
     hybrid,
     ratios,
     remote,
+    statistics,
     table,
     tails,
 )
@@ -35,6 +36,7 @@ def main() -> None:
         ("hybrid", hybrid, "compare a hybrid cache with its parts, and with caches that load"),
         ("ratios", ratios, "compare caches in interleaved rounds"),
         ("remote", remote, "compare what goes over Redis with a pipeline written by hand"),
+        ("statistics", statistics, "what statistics cost, and how near they are"),
         ("tails", tails, "compare the slowest calls, under threads too"),
         ("table", table, "print saved ratios as Markdown"),
     ):
