@@ -77,6 +77,7 @@ class AsyncFace(AsyncFront, Generic[K, V]):
                 engine.straight.accept(flight, answer.value, took)
             else:
                 engine.settle(flight, answer, took)
+                engine.record_lookup(flight, took)
         finally:
             engine.end_lost(flight)
         if flight.error is not None:

@@ -273,6 +273,7 @@ class HybridCache(Front[K, V]):
 
     def _settled(self, flight: Flight, answer: Any, took: float) -> None:
         self._engine.settle(flight, answer, took)
+        self._engine.record_lookup(flight, took)
 
     def lookup(self, key: K, default: Any = None, *, options: EntryOptions | None = None) -> Any:
         """Like ``get``, with options of this call."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
+from hybridcore._native.histogram import Histogram
 from hybridcore._native.memory import MemoryStore
 from hybridcore.config import EntryOptions
 from hybridcore.origins import Origin
@@ -53,6 +54,8 @@ class Straight:
         costs: Any,
         led: ContextVar[tuple[Flight, ...]],
         copy_of: Callable[[Any, Any], Any],
+        histogram: Callable[[str, str, str], Histogram],
+        served: Callable[[Tier, Any], object] | None,
         /,
     ) -> None: ...
     def attend(self, flights: dict[Any, Flight], locks: list[RLock], /) -> None: ...

@@ -51,6 +51,18 @@ _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
 """What errors of the origin count as in statistics, the first that fits."""
 
 
+class Served:
+    """Counts the bytes of values handed out, by tier; each that it is told of stands for 16."""
+
+    def __init__(self, weigh: Callable[[Any], int] | None) -> None:
+        self._weigh = weigh
+        self.bytes: Counter[str] = Counter()
+
+    def __call__(self, tier: Tier, value: Any) -> None:
+        if self._weigh is not None:
+            self.bytes[tier.value] += 16 * self._weigh(value)
+
+
 class Base:
     """What every part of the engine works with: tiers, origin, flights, options and counts."""
 
@@ -109,10 +121,10 @@ class Base:
         self._counts: Counter[str] = Counter()
         self.timings = Timings()
         self._failures: Counter[str] = Counter()
-        self._served: Counter[str] = Counter()
         if memory is not None:
             self.time_hits(64)
         self._weigh = None if memory is None else _weighs(memory)
+        self._served = Served(self._weigh)
         self._made = monotonic()
         self.straight: Straight | None = None
         """Where the blocking face tries first what memory missed."""
@@ -127,6 +139,8 @@ class Base:
                 self._costs,
                 led_in_context,
                 copy_of,
+                self.timings.histogram,
+                None if self._weigh is None else self._served,
             )
         self.start_afresh()
         start_afresh_after_forks(self)
@@ -246,8 +260,7 @@ class Base:
     def _served_by(self, tier: Tier, value: Any) -> None:
         """Count the bytes of a value that was handed out: of one in 16, which stands for them."""
         if self._weigh is not None and getrandbits(4) == 0:
-            with self._counting:
-                self._served[tier.value] += 16 * self._weigh(value)
+            self._served(tier, value)
 
     def _require_open(self) -> None:
         if self.closed:

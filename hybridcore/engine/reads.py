@@ -326,7 +326,7 @@ class Reads(Loads):
         if not flight.ended:
             self._flights.end_lost(flight)
         took = perf_counter() - started
-        self._record(flight, took)
+        self.record_lookup(flight, took)
         if self.events.wanted and flight.error is None:
             if flight.tier is None:
                 self._tell(EventKind.MISS, flight.key, seconds=took)
@@ -338,7 +338,7 @@ class Reads(Loads):
             except Exception:
                 log.exception("a listener failed")
 
-    def _record(self, flight: Flight, took: float) -> None:
+    def record_lookup(self, flight: Flight, took: float) -> None:
         """Record a whole lookup, and the bytes that were handed out."""
         if flight.lost:
             return

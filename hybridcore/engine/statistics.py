@@ -25,7 +25,7 @@ class Statistics(Writes):
         disk = None if self.disk is None else self.disk.stats()
         usage = None if origin is None else origin.usage()
         performance = Performance(self.timings.latencies(), self._errors(disk))
-        served = dict(self._served)
+        served = dict(self._served.bytes)
         if memory is not None and self._weigh is not None:
             served["memory"] = memory.hit_size()
         elapsed = monotonic() - self._made

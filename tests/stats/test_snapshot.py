@@ -112,15 +112,22 @@ def test_writes_that_wait_are_timed_as_the_queue(tmp_path, table) -> None:
     assert stats.queue is not None
 
 
-def test_a_failing_disk_is_an_error(store, monkeypatch) -> None:
-    """Lookups that the disk did not answer are no misses of it."""
+class BrokenDisk(hc.Lmdb):
+    """No lookup of it comes to an end."""
 
-    def fail(keys):
+    def fetch(self, key):
         raise hc.DiskError("no")
 
-    monkeypatch.setattr(store._engine.disk, "fetch_many", fail)
-    assert store.get("key 1") == "v" * 100
-    stats = store.stats()
+    def fetch_many(self, keys):
+        raise hc.DiskError("no")
+
+
+@pytest.mark.parametrize("ask", ["get", "lookup"])
+def test_a_failing_disk_is_an_error(tmp_path, table, ask: str) -> None:
+    """Lookups that the disk did not answer are no misses of it."""
+    with hc.HybridCache(disk=BrokenDisk(tmp_path / "d"), origin=table.load) as store:
+        assert getattr(store, ask)("key 1") == "v" * 100
+        stats = store.stats()
     assert counts(stats)["disk.get.error"] == 1
     assert "disk.get.miss" not in counts(stats)
     assert stats.performance.errors["disk"] == 1

@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 
 from hybridcore._native.generation cimport Generation
+from hybridcore._native.histogram cimport Histogram
 from hybridcore._native.memory cimport MemoryStore
 from libc.stdint cimport int64_t, uint64_t
 
@@ -28,6 +29,7 @@ cdef class Flight:
     cdef readonly bint looked_up    # the tiers
     cdef public uint64_t since      # what was invalidated before it began
     cdef Py_hash_t hash
+    cdef int64_t started            # in ticks
     cdef dict flights               # where it is registered...
     cdef object acquire, release    # ...under this lock
 
@@ -46,6 +48,9 @@ cdef class Straight:
     cdef object defaults            # options of all keys that no pattern matches
     cdef object origin, function, guard, circuit
     cdef uint64_t promoted, loaded
+    cdef Histogram disk_hits, disk_misses, disk_stale, disk_errors, loads_timed, hits, misses
+    cdef object served              # told of the tier and value of one in 16, or None
+    cdef uint64_t random
 
 
 cdef object DECLINED

@@ -7,7 +7,7 @@ origin that is left alone) is handed to the engine, with the flight as far as it
 """
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from time import perf_counter
 from types import GeneratorType
@@ -16,6 +16,7 @@ from hybridcore.errors import ClosedError, DiskError, NotFoundError, ValueTooLar
 from hybridcore.types import Loaded, NotFound, NotModified, Tier, is_plain
 
 from hybridcore._native.generation cimport is_current
+from hybridcore._native.histogram cimport c_record, end_timing, start_timing
 from hybridcore._native.memory cimport MemoryStore, store_put_hashed
 from hybridcore._native.objects cimport mix, object_hash, unlikely
 from hybridcore._native.table cimport table_find
@@ -79,7 +80,7 @@ cdef class Straight:
     """What lies on the straight way; the engine opens and closes it."""
 
     def __init__(self, MemoryStore store not None, tiers, events, rules, missing, failed, costs,
-                 led, copy_of, /):
+                 led, copy_of, histogram, served, /):
         self.copy_of = copy_of
         self.coherence = tiers.coherence
         self.generation = self.coherence.generation
@@ -95,6 +96,14 @@ cdef class Straight:
         self.failed = failed
         self.costs = costs
         self.led = led
+        self.disk_hits = histogram("disk", "get", "hit")
+        self.disk_misses = histogram("disk", "get", "miss")
+        self.disk_stale = histogram("disk", "get", "stale")
+        self.disk_errors = histogram("disk", "get", "error")
+        self.loads_timed = histogram("origin", "load", "hit")
+        self.hits = histogram("all", "get", "hit")
+        self.misses = histogram("all", "get", "miss")
+        self.served = served
 
     def attend(self, dict flights not None, list locks not None, /):
         """Register loads here, under these locks."""
@@ -188,6 +197,7 @@ cdef Flight join(Straight self, object key):
     flight.is_abandoned = bool
     flight.value = NOTHING
     flight.since = self.generation.seen
+    flight.started = start_timing()
     flight.hash = object_hash(<PyObject*> key)
     flight.flights = self.flights
     i = flight.hash & 63
@@ -245,7 +255,20 @@ cdef int look_up(Straight self, Flight flight) except -1:
         finish(flight)
     finally:
         flight.release()
+    handed_out(self, flight)
     return FOUND
+
+
+cdef int handed_out(Straight self, Flight flight) except -1:
+    """Record a lookup that ended with a value."""
+    end_timing(self.hits, flight.started, 1)
+    if self.served is not None:
+        self.random = (
+            self.random * <uint64_t> 6364136223846793005 + <uint64_t> 1442695040888963407
+        )
+        if not self.random >> 60:
+            self.served(flight.tier, flight.value)
+    return 0
 
 
 cdef int may_load(Straight self, Flight flight) except -1:
@@ -255,6 +278,7 @@ cdef int may_load(Straight self, Flight flight) except -1:
         return STALE
     if flight.origin is None:
         part(self, flight)
+        end_timing(self.misses, flight.started, 1)
         return FOUND
     if (
         options.hard_timeout is not None
@@ -278,14 +302,25 @@ cdef int part(Straight self, Flight flight) except -1:
 
 cdef object fetched(Straight self, object key):
     """What the disk holds, as if nothing if it fails."""
+    cdef int64_t start = start_timing()
     disk = self.disk
+    record = None
     if disk._reason is not None or disk._missed:
-        return disk.fetch_many((key,)).get(key)
-    try:
-        return self.fetch(key)
-    except DiskError as error:
-        disk._fail(error)
-        return None
+        errors = disk.errors
+        is_down = disk._reason is not None
+        record = disk.fetch_many((key,)).get(key)
+        if is_down and disk._reason is not None and disk.errors == errors:
+            return None                     # it was not even asked
+    else:
+        try:
+            record = self.fetch(key)
+        except DiskError as error:
+            disk._fail(error)
+    if record is not None:
+        end_timing(self.disk_hits if record.fresh else self.disk_stale, start, 1)
+    else:
+        end_timing(self.disk_misses if disk._reason is None else self.disk_errors, start, 1)
+    return record
 
 
 cdef object loaded(Straight self, object front, Flight flight, object default):
@@ -334,7 +369,8 @@ cdef int accept(Straight self, Flight flight, object value, object took) except 
         flight.release()
     with cython.critical_section(self):
         self.loaded += 1
-    return 0
+    c_record(self.loads_timed, <uint64_t> (<double> took * 1e9), 1)
+    return handed_out(self, flight)
 
 
 cdef object asked(Straight self, Flight flight, bint* is_value):
