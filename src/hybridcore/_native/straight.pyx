@@ -317,7 +317,8 @@ cdef object fetched(Straight self, object key):
         except DiskError as error:
             disk._fail(error)
     if record is not None:
-        end_timing(self.disk_hits if record.fresh else self.disk_stale, start, 1)
+        if record.tag is None and not self.coherence.raised:    # or the engine looks it up again
+            end_timing(self.disk_hits if record.fresh else self.disk_stale, start, 1)
     else:
         end_timing(self.disk_misses if disk._reason is None else self.disk_errors, start, 1)
     return record
