@@ -20,6 +20,7 @@ from hybridcore.events import EventKind
 from hybridcore.features import Flags
 from hybridcore.flights import MISSING, WaitsForItselfError, leading
 from hybridcore.invalidation import checked_tags
+from hybridcore.invalidation.outside import Outside
 from hybridcore.memory import Cache
 from hybridcore.namespaces import Namespace
 from hybridcore.origins import CallableOrigin, Origin
@@ -59,7 +60,7 @@ OriginLike: TypeAlias = "Origin[K, V] | HybridCache[K, V] | Callable[[K], V | Aw
 _DEFAULT_BREAKER = Breaker()
 
 
-class HybridCache(Front[K, V]):
+class HybridCache(Front[K, V], Outside):
     """A cache of up to three tiers: memory, disk, and the application's origin behind them.
 
     A lookup goes down until a tier answers, and the answer is kept in the tiers above. Callers

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-COMMANDS = ("dlq", "mrc", "queue", "recommend", "replay", "simulate", "stats")
+COMMANDS = ("dlq", "invalidations", "mrc", "queue", "recommend", "replay", "simulate", "stats")
 
 
 class UsageError(Exception):

@@ -56,6 +56,8 @@ class Engine(Statistics):
         """Stop answering, write what is queued, and close the disk tier."""
         if self.queue is not None:
             self.queue.close()
+        for attached in self.attached:
+            attached.close()
         self.events.close()
         self.closed = True
         self.straighten()

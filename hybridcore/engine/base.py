@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from hybridcore.config import Rules, Strategy
     from hybridcore.disk import Lmdb
     from hybridcore.features import Feature, Flags
+    from hybridcore.invalidation.handlers import Handlers
+    from hybridcore.invalidation.outside import Attached
     from hybridcore.origins import Guard, Loaders
     from hybridcore.origins.base import Origin
     from hybridcore.types import Listener, Tier
@@ -87,6 +89,9 @@ class Base:
         self.memory = memory
         self.disk = disk
         self.events = EventBus()
+        self.attached: list[Attached] = []
+        """What speaks to the outside, closed with the cache."""
+        self.handlers: Handlers | None = None
         self.coherence: Coherence
         if disk is not None:
             self.coherence = SharedCoherence(self, disk._environment)

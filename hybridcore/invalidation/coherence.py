@@ -15,7 +15,7 @@ from hybridcore.invalidation.barriers import FLOOR, MERGED, NO_BARRIER, Barrier
 from hybridcore.invalidation.clock import HybridClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from hybridcore.disk.environment import Environment
     from hybridcore.invalidation.log import Entry, Scope, Txn
@@ -261,6 +261,8 @@ class SharedCoherence(Coherence):
         from hybridcore.invalidation.log import Log, name_of_tag, tag_of_key
 
         super().__init__(follower)
+        self.on_announce: Callable[[], None] | None = None
+        """Called after each commit that the log has an entry of."""
         self.log = Log()
         self._environment = environment
         self._encode, self._decode = encode_key, decode_key
@@ -355,6 +357,8 @@ class SharedCoherence(Coherence):
 
     def announce(self, number: int) -> None:
         """Tell the others, after the commit. What is ours alone we need not read."""
+        if self.on_announce is not None:
+            self.on_announce()
         generation = self.generation
         if generation.seen == number - 1 and self._is_ours(number):
             generation.caught_up(number)

@@ -155,8 +155,10 @@ class Relay:
         closing = False
         while not closing:
             closing = self._closing.is_set()
-            if closing and step == self._receive:
-                return
+            if closing:
+                if step == self._receive:
+                    return
+                self._work.set()
             try:
                 step()
                 self._counts["connected"] = 1
@@ -291,8 +293,10 @@ class Relay:
         numbers = self._change(lambda ledger: self._applied(ledger, state, arrived[-1][0], messages))
         for prefix in prefixes:
             self._delete_from(prefix)  # what was stored by loads that began before
+        if numbers is None:
+            return  # another process was faster, perhaps with fewer of them
+        self._counts["applied"] += len(numbers)
         if numbers:
-            self._counts["applied"] += len(messages)
             self._coherence.announce(numbers[-1])
         for message in messages:
             self._recent[message.host, message.number] = None
@@ -314,13 +318,16 @@ class Relay:
 
     def _applied(
         self, ledger: Any, state: _State, position: str, messages: list[Message]
-    ) -> list[int]:
-        """In one transaction: delete what is invalid, tell the log, and move the position."""
+    ) -> list[int] | None:
+        """In one transaction: delete what is invalid, tell the log, and move the position.
+
+        None: the position is another one by now, and nothing was done.
+        """
         txn = ledger.txn
         self._coherence.bind()
         kept = self._kept(txn)
         if kept is None or kept.position != state.position:
-            return []
+            return None
         kept.position = position
         self._keep(txn, kept)
         numbers = []
@@ -360,9 +367,9 @@ class Relay:
         if self._disk is not None:
             self._disk.delete_from(prefix)
 
-    def _change(self, work: Any) -> list[int]:
+    def _change(self, work: Callable[[Ledger], list[int] | None]) -> list[int] | None:
         if self._disk is not None:
-            numbers: list[int] = self._disk._open().change(work)
+            numbers: list[int] | None = self._disk._open().change(work)
             return numbers
         return self._environment.write(lambda txn: work(Ledger(self._environment, txn)))
 

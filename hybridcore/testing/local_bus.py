@@ -37,7 +37,7 @@ class LocalBus:
         self._arrived: list[bytes] = []
         self._first = 0  # position of what arrived first and is still there
         self._lost = 0
-        self._sent = 0
+        self._sent = self._closings = 0
 
     def join(self) -> str:
         with self._changed:
@@ -59,6 +59,7 @@ class LocalBus:
     def receive(self, position: str, seconds: float) -> list[tuple[str, bytes]]:
         until = time.monotonic() + seconds
         with self._changed:
+            closings = self._closings
             while True:
                 self._check()
                 now = time.monotonic()
@@ -67,7 +68,7 @@ class LocalBus:
                 after = int(position)
                 if after < self._first:
                     raise GapError("the bus no longer has what came after that")
-                if after < self._end or now >= until:
+                if after < self._end or now >= until or closings != self._closings:
                     found = self._arrived[after - self._first :]
                     return [(str(after + n), content) for n, content in enumerate(found, 1)]
                 due = self._under_way[0][0] if self._under_way else until
@@ -90,7 +91,10 @@ class LocalBus:
             self._lost = self._sent
 
     def close(self) -> None:
-        """Nothing: others use it."""
+        """Have nobody wait any longer; others may go on to use it."""
+        with self._changed:
+            self._closings += 1
+            self._changed.notify_all()
 
     @property
     def _end(self) -> int:
