@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     from hybridcore.events import Event, EventBus, EventKind
     from hybridcore.features import disable, disabled, enable, is_enabled
     from hybridcore.hybrid import HybridCache
+    from hybridcore.invalidation.adaptive_ttl import AdaptiveTtl
+    from hybridcore.invalidation.handlers import Invalidate
+    from hybridcore.invalidation.redis_bus import RedisBus
     from hybridcore.origins import (
         CacheOrigin,
         CallableOrigin,
@@ -113,6 +116,9 @@ _LAZY = {
     "GuardedOrigin": "origins",
     "HttpOrigin": "origins",
     "HybridCache": "hybrid",
+    "AdaptiveTtl": "invalidation.adaptive_ttl",
+    "Invalidate": "invalidation.handlers",
+    "RedisBus": "invalidation.redis_bus",
     "Lmdb": "disk",
     "LoadContext": "origins",
     "Loaders": "origins",
@@ -134,6 +140,7 @@ _LAZY = {
 
 __all__ = [
     "Adaptive",
+    "AdaptiveTtl",
     "Admission",
     "Analytics",
     "Analyzer",
@@ -171,6 +178,7 @@ __all__ = [
     "HttpOrigin",
     "HybridCache",
     "HybridCoreError",
+    "Invalidate",
     "KeyEncodingError",
     "Listener",
     "Lmdb",
@@ -191,6 +199,7 @@ __all__ = [
     "QueueFullError",
     "ReadOnlyOriginError",
     "Redelivery",
+    "RedisBus",
     "RedisOrigin",
     "Retry",
     "ShardedOrigin",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from hybridcore.events import EventListener
     from hybridcore.features import Feature
     from hybridcore.invalidation import Invalidation
+    from hybridcore.invalidation.adaptive_ttl import AdaptiveTtl, TtlExplained
     from hybridcore.patterns import Pattern
     from hybridcore.recovery import TierHealth
     from hybridcore.retry import Retry
@@ -89,6 +90,9 @@ class HybridCache(Front[K, V], Outside):
             host, are in step, as those with one disk tier are.
         analytics: True, or `Analytics` with options: a sample of the requests is looked at, for
             `recommend` and what else `analytics` tells.
+        adaptive_ttl: how long what is loaded is fresh, learned from how often it changes, for all
+            keys or by key pattern; it comes before the ttl of the options, and after one that the
+            origin tells.
 
     Raises:
         ConfigurationError: options that contradict each other.
@@ -112,6 +116,7 @@ class HybridCache(Front[K, V], Outside):
         listener: Listener | None = None,
         analytics: Analytics | bool = False,
         coherent: str | None = None,
+        adaptive_ttl: AdaptiveTtl | Mapping[Pattern, AdaptiveTtl] | None = None,
     ) -> None:
         check_strategy(strategy)
         if coherent is not None and disk is not None:
@@ -183,6 +188,10 @@ class HybridCache(Front[K, V], Outside):
                     events.emit(EventKind.BREAKER, reason=change.after) if events.wanted else None
                 )
             )
+        if adaptive_ttl is not None:
+            from hybridcore.invalidation.adaptive_ttl import LearnedTtls
+
+            self._engine.ttls = LearnedTtls(adaptive_ttl)
         self.aio: AsyncFace[K, V] = AsyncFace(self._engine)
         self._follow(self._engine.coherence.generation)
         self._go_straight(self._engine.straight)
@@ -440,6 +449,13 @@ class HybridCache(Front[K, V], Outside):
     def keys_by_tag(self, tag: str) -> Iterator[K]:
         """The keys of valid entries that carry a tag. O(entries)."""
         return self._engine.keys_by_tag(tag)
+
+    def ttl_of(self, key: K) -> TtlExplained:
+        """How long the key is fresh when it is loaded next, and why."""
+        from hybridcore.invalidation.adaptive_ttl import LearnedTtls
+
+        ttls = self._engine.ttls or LearnedTtls({})
+        return ttls.explain(key, self.rules.of(key).ttl)
 
     def invalidation_log(self, since: int = 0) -> list[Invalidation]:
         """What was invalidated after an entry of the log, by whom and why, oldest first."""

@@ -47,7 +47,8 @@ def show(options: argparse.Namespace) -> int:
     if not (options.directory / "data.mdb").is_file():
         raise UsageError(f"there is no disk tier in {options.directory}")
     try:
-        with HybridCache(None, Lmdb(options.directory, sweep=None)) as store:
+        store: HybridCache[Any, Any] = HybridCache(None, Lmdb(options.directory, sweep=None))
+        with store:
             found = store.invalidation_log()[-options.last :]
             if options.json:
                 _print_lines(found)

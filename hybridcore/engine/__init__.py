@@ -45,6 +45,7 @@ class Engine(Statistics):
         loads = (
             self.queue is None
             and self.loaders is None
+            and self.ttls is None
             and not self.spill
             and (guard is None or (guard.gate is None and guard.retry is None))
         )

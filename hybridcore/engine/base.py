@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hybridcore.config import Rules, Strategy
     from hybridcore.disk import Lmdb
     from hybridcore.features import Feature, Flags
+    from hybridcore.invalidation.adaptive_ttl import LearnedTtls
     from hybridcore.invalidation.handlers import Handlers
     from hybridcore.invalidation.outside import Attached
     from hybridcore.origins import Guard, Loaders
@@ -92,6 +93,7 @@ class Base:
         self.attached: list[Attached] = []
         """What speaks to the outside, closed with the cache."""
         self.handlers: Handlers | None = None
+        self.ttls: LearnedTtls | None = None
         self.coherence: Coherence
         if disk is not None:
             self.coherence = SharedCoherence(self, disk._environment)

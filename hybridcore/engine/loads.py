@@ -207,6 +207,7 @@ class Loads(Base):
                 or answer.stale is not None
                 or answer.tags
                 or answer.depends_on
+                or self.ttls is not None
             ):
                 self.settle(flight, answer, took)
                 continue
@@ -277,6 +278,8 @@ class Loads(Base):
             stored = answer.store
             if answer.ttl is not None:
                 ttl = answer.ttl
+            elif self.ttls is not None:
+                ttl = self._learned_ttl(flight, answer)
             if answer.stale is not None:
                 options = options.kept_past_ttl(answer.stale)
         cost = self._costs.of(self.rules.of(key), took)
@@ -323,6 +326,16 @@ class Loads(Base):
         except ClosedError:
             pass  # closed while it loaded: handed out, not kept
         return value
+
+    def _learned_ttl(self, flight: Flight, answer: Loaded[Any] | NotModified) -> float | None:
+        """The ttl that this load teaches."""
+        from hybridcore.invalidation.adaptive_ttl import differs
+
+        assert self.ttls is not None
+        changed = None
+        if flight.copy is not None:
+            changed = isinstance(answer, Loaded) and differs(answer.value, flight.copy.value)
+        return self.ttls.after_load(flight.key, flight.options.ttl, changed)
 
     def _tags(self, tags: tuple[str, ...], depends_on: tuple[Any, ...]) -> tuple[Any, ...]:
         """The tags of an entry, with those that stand for what it depends on.

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
 
 from hybridcore.errors import HybridCoreError
-from hybridcore.invalidation.log import Scope
+from hybridcore.invalidation.log import Scope  # noqa: TC001  # msgspec looks it up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -97,7 +97,7 @@ class Handlers:
 
         return register
 
-    def publish(self, name: str, payload: Any, id: str | None) -> bool:  # noqa: A002
+    def publish(self, name: str, payload: Any, id: str | None) -> bool:
         """Handle an event; False if one with this id was handled before.
 
         Raises:
@@ -162,14 +162,14 @@ class Seen:
         self._environment = environment
         self._ids: OrderedDict[str, None] = OrderedDict()
 
-    def has(self, id: str) -> bool:  # noqa: A002
+    def has(self, id: str) -> bool:
         """Whether it was noted."""
         if id in self._ids or self._environment is None:
             return id in self._ids
         with self._environment.reading() as txn:
             return id in self._kept(txn)
 
-    def note(self, id: str) -> None:  # noqa: A002
+    def note(self, id: str) -> None:
         """Remember it, also after a restart."""
         from msgspec.msgpack import encode
 

@@ -1,4 +1,4 @@
-"""What a hybrid cache hears from outside and tells others: buses, events, and where they come from."""
+"""What a hybrid cache hears from outside and tells others: buses, events and their sources."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hybridcore.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from hybridcore.engine import Engine
     from hybridcore.invalidation.bus import Bus
     from hybridcore.invalidation.handlers import F, Handlers
     from hybridcore.invalidation.relay import Relay
@@ -28,7 +29,7 @@ class Attached(Protocol):
 class Outside:
     """The part of `hybridcore.HybridCache` that other hosts and systems are concerned with."""
 
-    _engine: Any
+    _engine: Engine
 
     def connect(self, bus: Bus) -> Relay:
         """Tell other hosts what is invalidated here, and do what they tell.
@@ -44,8 +45,10 @@ class Outside:
             raise ConfigurationError(
                 "a bus needs a disk tier: its directory remembers what was told. Give disk="
             )
+        from hybridcore.invalidation.coherence import SharedCoherence
         from hybridcore.invalidation.relay import Relay
 
+        assert isinstance(engine.coherence, SharedCoherence)
         relay = Relay(engine.coherence, bus, engine.disk)
         engine.attached.append(relay)
         return relay
@@ -63,7 +66,7 @@ class Outside:
         """
         return self._handlers().on(name, when)
 
-    def publish(self, name: str, payload: Any = None, *, id: str | None = None) -> bool:  # noqa: A002
+    def publish(self, name: str, payload: Any = None, *, id: str | None = None) -> bool:
         """Give an event to its functions; what they tell is invalidated when this returns.
 
         Args:
@@ -111,7 +114,7 @@ class Outside:
     def all_keys(self) -> Iterator[Any]:
         """The keys that memory or the disk holds; those that come or go meanwhile may be missed."""
         engine = self._engine
-        seen = set()
+        seen: set[Any] = set()
         if engine.memory is not None:
             seen = set(engine.memory.coldest(sys.maxsize))
             yield from seen
@@ -128,5 +131,4 @@ class Outside:
             environment = None if engine.disk is None else engine.disk._environment
             cache: Any = self
             engine.handlers = Handlers(cache, environment)
-        handlers: Handlers = engine.handlers
-        return handlers
+        return engine.handlers

@@ -20,7 +20,7 @@ _ANSWER_SECONDS = 2.0
 
 
 class RedisBus:
-    """A stream of Redis 6 or later, or of Valkey, to which every host adds and which every host reads.
+    """A stream of Redis 6 or later, or of Valkey, that every host adds to and reads.
 
     Needs redis-py: ``pip install hybridcore[redis]``. It is spoken to in RESP3.
 

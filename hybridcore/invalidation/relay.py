@@ -103,9 +103,7 @@ class Relay:
         disk: the tier of the directory; None where nothing but the log is kept there.
     """
 
-    def __init__(
-        self, coherence: SharedCoherence, bus: Bus, disk: Lmdb[Any, Any] | None
-    ) -> None:
+    def __init__(self, coherence: SharedCoherence, bus: Bus, disk: Lmdb[Any, Any] | None) -> None:
         self._coherence = coherence
         self._environment = coherence._environment
         self._disk = disk
@@ -126,7 +124,9 @@ class Relay:
         self._in_doubt = 0.0  # when to ask whether what was published is still there
         self._recent: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._threads = [
-            threading.Thread(target=self._run, args=(step,), name=f"hybridcore-bus-{name}", daemon=True)
+            threading.Thread(
+                target=self._run, args=(step,), name=f"hybridcore-bus-{name}", daemon=True
+            )
             for name, step in (("out", self._publish), ("in", self._receive))
         ]
         for thread in self._threads:
@@ -290,7 +290,9 @@ class Relay:
         prefixes = [decode_key(m.keys[1]) for m in messages if m.scope == "prefix"]
         for prefix in prefixes:
             self._delete_from(prefix)
-        numbers = self._change(lambda ledger: self._applied(ledger, state, arrived[-1][0], messages))
+        numbers = self._change(
+            lambda ledger: self._applied(ledger, state, arrived[-1][0], messages)
+        )
         for prefix in prefixes:
             self._delete_from(prefix)  # what was stored by loads that began before
         if numbers is None:

@@ -23,7 +23,7 @@ _WAIT = 0.5
 """Seconds that a source waits for the next event before it looks whether it is to end."""
 
 MISSED = "missed"
-"""The event of a source that was away: anything may have happened. Its payload is the source's name."""
+"""The event of a source that was away: anything may have happened. Its payload is a name."""
 
 
 class Source(Protocol):
@@ -187,7 +187,7 @@ class Files:
                 "watching files needs watchfiles: pip install hybridcore[watch]"
             ) from error
         self._watch = watchfiles.watch
-        self._paths = paths
+        self._paths = [os.fspath(path) for path in paths]
         self._event = event
 
     def run(self, publish: Publish, closing: threading.Event) -> None:

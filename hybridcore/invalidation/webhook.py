@@ -1,4 +1,4 @@
-"""`Webhook`: an ASGI application that takes GitHub's webhooks, or others that are signed that way."""
+"""`Webhook`: an ASGI application that takes the webhooks of GitHub, and others signed that way."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_no_values_are_on_the_bus(host):
 def test_late_repeated_and_reordered_messages_converge(host, seed):
     """Messages may come late, twice and in another order: nothing stale stays (Fault 27)."""
     bus = LocalBus(delay=0.02, duplicates=0.5, seed=seed)
-    origin = {key: 0 for key in range(8)}
+    origin = dict.fromkeys(range(8), 0)
     hosts = [host(name, bus, origin) for name in ("one", "two", "three")]
     for version in range(1, 15):
         for key in origin:

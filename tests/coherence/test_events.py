@@ -192,9 +192,7 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(store, webhook):
     async def send(message):
         answers.append(message)
 
-    asyncio.run(
-        webhook({"type": "http", "method": "POST", "headers": []}, receive, send)
-    )
+    asyncio.run(webhook({"type": "http", "method": "POST", "headers": []}, receive, send))
     assert answers[0]["status"] == 413
     assert len(pieces) == 3
 
