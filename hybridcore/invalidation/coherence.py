@@ -269,9 +269,10 @@ class SharedCoherence(Coherence):
         self._name_of_tag, self._tag_of_key = name_of_tag, tag_of_key
         marks = environment.marks
         self.generation.share(marks.shared, marks.generation_offset)
+        announced = self.announced
         with self._reading() as txn:
             self._know(self.log.all_barriers(txn))
-            self.generation.caught_up(self._last(txn))
+            self.generation.caught_up(max(self.log.last(txn), announced))
 
     def close(self) -> None:
         self.generation.rest()
@@ -281,9 +282,10 @@ class SharedCoherence(Coherence):
         if generation.is_current:
             return False
         seen = generation.seen
+        announced = self.announced  # before the snapshot, which has all that was announced
         try:
             with self._reading() as txn:
-                last = self._last(txn)
+                last = max(self.log.last(txn), announced)
                 entries = list(self.log.since(txn, seen))
                 barriers = None if len(entries) == last - seen else self.log.all_barriers(txn)
         except DiskError:
@@ -402,9 +404,6 @@ class SharedCoherence(Coherence):
         """The number announced last, as far as that can be known."""
         announced = self.generation.announced
         return 0 if announced == 2**64 - 1 else announced
-
-    def _last(self, txn: Txn) -> int:
-        return max(self.log.last(txn), self.announced)
 
     @contextmanager
     def _reading(self) -> Iterator[Txn]:
