@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from hybridcore._native import Flight
-    from hybridcore.types import Entry
+    from hybridcore.types import Entry, Refreshed
     from hybridcore.units import Duration
 
 K = TypeVar("K")
@@ -100,6 +100,20 @@ class AsyncFace(AsyncFront, Generic[K, V]):
     ) -> dict[K, V]:
         """Twin of `HybridCache.get_many`."""
         return await self._carry_out(self._engine.read_many(keys, options))
+
+    async def refresh_many(
+        self,
+        keys: Iterable[K],
+        *,
+        unless_left: Duration | None = None,
+        ask: bool = True,
+        loader: Callable[[K], V | Awaitable[V]] | None = None,
+        options: EntryOptions | None = None,
+    ) -> Refreshed:
+        """Twin of `HybridCache.refresh_many`."""
+        origin: Any = None if loader is None else CallableOrigin(loader)
+        left = None if unless_left is None else seconds(unless_left)
+        return await self._carry_out(self._engine.refresh(keys, left, origin, options, ask=ask))
 
     async def flush(self, timeout: Duration | None = None) -> bool:
         """Twin of `HybridCache.flush`."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from hybridcore.retry import Retry
     from hybridcore.settings import Settings
     from hybridcore.stats.snapshot import HybridStats
-    from hybridcore.types import Entry, Listener
+    from hybridcore.types import Entry, Listener, Refreshed
     from hybridcore.units import Duration
     from hybridcore.write_queue import DeadLetter, Operation, WriteSink
 
@@ -301,6 +301,30 @@ class HybridCache(Front[K, V], Outside):
             PartialLoadError: the origin failed for some keys; the others are in its ``found``.
         """
         return _carry_out(self._engine.read_many(keys, options))
+
+    def refresh_many(
+        self,
+        keys: Iterable[K],
+        *,
+        unless_left: Duration | None = None,
+        ask: bool = True,
+        loader: Callable[[K], V | Awaitable[V]] | None = None,
+        options: EntryOptions | None = None,
+    ) -> Refreshed:
+        """Load keys anew in one batch, conditionally where validators are held.
+
+        What fails is told, not raised. Readers meanwhile have the copies. Keys that
+        somebody else loads, here or in another process, are left to them.
+
+        Args:
+            unless_left: leave those alone that are fresh for longer than this; 0: load what is
+                not fresh; None: load all.
+            ask: False: call no origin, only promote what is fresh on disk.
+            loader, options: as in `get_or_load`.
+        """
+        origin: Any = None if loader is None else CallableOrigin(loader)
+        left = None if unless_left is None else seconds(unless_left)
+        return _carry_out(self._engine.refresh(keys, left, origin, options, ask=ask))
 
     def loader(self, pattern: Pattern, *, many: bool = False) -> Callable[[F], F]:
         """Decorate the function that loads the keys of a pattern, or several of them at once.

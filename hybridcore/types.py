@@ -115,6 +115,26 @@ Written = Validators | Loaded[V] | NotFound | None
 """What an origin says of a write: the validators of what was written, or what is there instead."""
 
 
+@dataclass(slots=True)
+class Refreshed:
+    """What became of the keys of a refresh, each in one place; ``seconds`` the origin took.
+
+    ``promoted`` were fresh on disk and are in memory now, ``elsewhere`` somebody else was loading,
+    ``missing`` are those that the origin does not have. ``skipped`` are keys that are not loaded
+    by themselves: without an origin, known to be missing, or with a write on its way.
+    """
+
+    loaded: list[Any] = field(default_factory=list)
+    not_modified: list[Any] = field(default_factory=list)
+    promoted: list[Any] = field(default_factory=list)
+    fresh: list[Any] = field(default_factory=list)
+    elsewhere: list[Any] = field(default_factory=list)
+    missing: list[Any] = field(default_factory=list)
+    skipped: list[Any] = field(default_factory=list)
+    failed: dict[Any, Exception] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[V]):
     """What a tier holds of a key.

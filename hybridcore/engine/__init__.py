@@ -4,12 +4,13 @@ An operation is a generator. It works on the tiers by itself, and wherever it wo
 (for the origin, for somebody else's load) it yields an `Effect` and is resumed with the outcome.
 The two faces differ only in how they carry an effect out: `hybrid` blocks, `aio` awaits.
 
-    effects  what an operation asks of the face that carries it out
-    base     the state that the parts share
-    loads    how the origin is asked, and what becomes of its answers
-    reads    who leads a load, who follows, and who is served a copy meanwhile
-    writes   the tiers, and what the strategy says of the origin
-    statistics  how it fares
+    effects    what an operation asks of the face that carries it out
+    base       the state that the parts share
+    loads      how the origin is asked, and what becomes of its answers
+    reads      who leads a load, who follows, and who is served a copy meanwhile
+    writes     the tiers, and what the strategy says of the origin
+    refreshes  loads that nobody waits for
+    statistics how it fares
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.engine.effects import Call, Effect, Pause, Spawn, Steps, Wait
+from hybridcore.engine.refreshes import Refreshes
 from hybridcore.engine.statistics import Statistics
 from hybridcore.origins import CallableOrigin
 from hybridcore.origins.callable import settled
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Engine(Statistics):
+class Engine(Refreshes, Statistics):
     """The rules between the tiers and the origin, all of them."""
 
     def straighten(self) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Statistics(Writes):
     """The part of the engine that tells how it fares."""
 
+    warming: Callable[[], WarmingStats] | None = None
+    """Tells what warming did, where there is any."""
+
     def stats(self) -> HybridStats:
         """A snapshot of everything."""
         memory, origin = self.memory, self.origin
@@ -36,6 +39,7 @@ class Statistics(Writes):
             usage=usage,
             guard=None if self.guard is None else self.guard.stats(),
             queue=None if self.queue is None else self.queue.stats(),
+            warming=None if self.warming is None else self.warming(),
             performance=performance,
             resources=measure(
                 memory,

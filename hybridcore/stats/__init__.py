@@ -12,6 +12,7 @@ snapshot     all of it: what ``store.stats()`` returns
 from hybridcore.stats.counted import Counted
 from hybridcore.stats.tiers import (
     BreakerStats,
+    BudgetStats,
     CacheStats,
     CompressionStats,
     CompressorStats,
@@ -22,11 +23,14 @@ from hybridcore.stats.tiers import (
     LevelStats,
     OriginStats,
     OriginUsage,
+    StrategyStats,
+    WarmingStats,
     WriteQueueStats,
 )
 
 __all__ = [
     "BreakerStats",
+    "BudgetStats",
     "CacheStats",
     "CompressionStats",
     "CompressorStats",
@@ -38,5 +42,7 @@ __all__ = [
     "LevelStats",
     "OriginStats",
     "OriginUsage",
+    "StrategyStats",
+    "WarmingStats",
     "WriteQueueStats",
 ]

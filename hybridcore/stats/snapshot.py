@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         GuardStats,
         OriginStats,
         OriginUsage,
+        WarmingStats,
         WriteQueueStats,
     )
 
@@ -51,6 +52,7 @@ class HybridStats(Counted):
     served: Mapping[str, int]
     table_used: float | None
     seconds: float
+    warming: WarmingStats | None = None
 
     @property
     def efficiency(self) -> Efficiency:
@@ -67,7 +69,7 @@ class HybridStats(Counted):
                 performance[f"{window:.0f}s"] = self.performance.over(window).as_dict()
         tiers = {
             name: None if (found := getattr(self, name)) is None else asdict(found)
-            for name in ("memory", "disk", "origin", "usage", "guard", "queue")
+            for name in ("memory", "disk", "origin", "usage", "guard", "queue", "warming")
         }
         return {
             "seconds": self.seconds,

@@ -377,3 +377,66 @@ class WriteQueueStats(Counted):
     waiting: int
     running: int
     oldest: float
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyStats:
+    """What one warming strategy did since it began.
+
+    Of the entries ``warmed``, ``hits`` were asked for before they expired and ``wasted`` were not;
+    ``waiting`` are of now. ``promoted`` came from disk, ``failed`` did not come. ``calls``,
+    ``bytes`` and ``quota`` are what the origin was asked for, ``not_modified`` among the keys.
+    ``seconds`` is the time that warming took, ``saved`` the waiting that hits spared. ``declined``
+    were not worth their price, ``unaffordable`` exceeded the budget. ``is_on`` tells whether it
+    warms now.
+    """
+
+    warmed: int = 0
+    hits: int = 0
+    wasted: int = 0
+    waiting: int = 0
+    promoted: int = 0
+    failed: int = 0
+    calls: int = 0
+    not_modified: int = 0
+    bytes: int = 0
+    quota: float = 0.0
+    seconds: float = 0.0
+    saved: float = 0.0
+    declined: int = 0
+    unaffordable: int = 0
+    is_on: bool = True
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits per warmed entry whose fate is known; 0 before the first."""
+        known = self.hits + self.wasted
+        return self.hits / known if known else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStats:
+    """What is left of a warming budget now, None where it has no bound, and what was spent."""
+
+    calls_left: float | None
+    bytes_left: float | None
+    cost_left: float | None
+    overhead_left: float | None
+    calls: int
+    bytes: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class WarmingStats:
+    """What warming did, by strategy, and what is left of its budget.
+
+    ``backing_off`` are the seconds until warming goes on after failures, ``dropped`` the wishes
+    that found too many others waiting.
+    """
+
+    strategies: Mapping[str, StrategyStats]
+    budget: BudgetStats
+    waiting: int
+    backing_off: float
+    dropped: int

@@ -1,0 +1,181 @@
+"""Predictive warming: models guess what comes, on trial until they pay."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from hybridcore.errors import ConfigurationError
+from hybridcore.warming.strategy import Heard, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from hybridcore.warming.shelf import Shelf
+
+_BUCKETS = 10
+_FADE = 0.995
+"""What is left of an old outcome with each new one: about the last 200 count."""
+_TRIAL = 30
+"""Outcomes before a model is believed."""
+_MOST = 20_000
+"""Guesses on trial at a time."""
+
+
+class Guess(NamedTuple):
+    """That a key is asked for within so many seconds from now."""
+
+    key: Any
+    probability: float
+    within: float
+    why: str = ""
+
+
+class Model(Protocol):
+    """What predicts; a user's own has these methods, named as in river and scikit-learn.
+
+    Bounded memory is its own affair. ``learn_one`` is told of demand below memory, and of that for
+    entries that were warmed; hits of others are not seen.
+    """
+
+    name: str
+
+    def learn_one(self, key: Any, at: float) -> None:
+        """A reader asked for the key."""
+
+    def predict_one(self, key: Any, at: float) -> Iterable[Guess]:
+        """What follows, now that a reader asked for the key."""
+
+    def predict_due(self, now: float) -> Iterable[Guess]:
+        """What is expected by the time of day, whoever asked for what."""
+
+
+class Trial:
+    """How often guesses of a confidence came true, the latest counting most."""
+
+    def __init__(self) -> None:
+        self._tried = [0.0] * _BUCKETS
+        self._right = [0.0] * _BUCKETS
+        self.tried = 0
+
+    def note(self, confidence: float, right: bool) -> None:
+        """A guess made with this confidence came true, or did not."""
+        self.tried += 1
+        bucket = _bucket(confidence)
+        self._tried[bucket] = self._tried[bucket] * _FADE + 1
+        self._right[bucket] = self._right[bucket] * _FADE + right
+
+    def probability(self, confidence: float) -> float:
+        """That a guess of this confidence comes true; careful while little is known."""
+        bucket = _bucket(confidence)
+        return self._right[bucket] / (self._tried[bucket] + 4.0)
+
+    def precision(self) -> float:
+        """Of all guesses."""
+        return sum(self._right) / (sum(self._tried) or 1.0)
+
+    def best(self) -> float:
+        """Of the guesses of the confidence that does best."""
+        return max(self.probability((n + 0.5) / _BUCKETS) for n in range(_BUCKETS))
+
+
+class Predictive:
+    """Warms what a model guesses, if guesses of that confidence have come true often enough.
+
+    Each guess is tracked whether it is warmed or not, so a model is on trial at no cost until it
+    has shown what it can do, and is on trial again when it gets worse than ``break_even``.
+
+    Args:
+        model: a `Model`, such as `Associations`, `Periodicity` or `Popularity`.
+        break_even: the share of guesses to come true below which it is switched off. A hit spares
+            a reader the wait and a call that would have been made anyway.
+    """
+
+    def __init__(self, model: Model, *, break_even: float = 0.5) -> None:
+        for method in ("learn_one", "predict_one", "predict_due"):
+            if not callable(getattr(model, method, None)):
+                raise ConfigurationError(f"a model is expected to have {method}, got {model!r}")
+        if not 0 <= break_even <= 1:
+            raise ConfigurationError(f"break_even is expected from 0 to 1, got {break_even!r}")
+        self.model = model
+        self.name = f"predictive.{model.name}"
+        self.trial = Trial()
+        self._break_even = break_even
+        self._fresh: deque[Guess] = deque(maxlen=_MOST)
+        self._open: OrderedDict[Any, tuple[float, float]] = OrderedDict()
+        self._warmed: dict[Any, float] = {}
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there are guesses that pay."""
+        return self.trial.tried >= _TRIAL and self.trial.best() >= self._break_even
+
+    def hear(self, what: Heard, key: Any, now: float, shelf: Shelf) -> None:
+        """Learn of demand, and guess what follows."""
+        if what is not Heard.DEMAND:
+            return
+        guessed = self._open.pop(key, None)
+        if guessed is not None:
+            self.trial.note(guessed[1], now <= guessed[0])
+        self.model.learn_one(key, now)
+        self._fresh.extend(self.model.predict_one(key, now))
+
+    def wishes(self, now: float, shelf: Shelf) -> Iterator[Wish]:
+        """The guesses that are likely enough to come true."""
+        self._expire(now)
+        guesses: list[Guess] = [*self._fresh, *self.model.predict_due(now)]
+        self._fresh.clear()
+        is_on = self.is_on
+        for guess in guesses:
+            life = shelf.life(guess.key)
+            if life is not None and (life.left is None or life.left > guess.within):
+                continue  # it is there
+            if guess.key in self._warmed:
+                continue
+            probability = self.trial.probability(guess.probability)
+            if is_on and probability >= self._break_even:
+                self._warmed[guess.key] = guess.probability
+                if len(self._warmed) > _MOST:
+                    del self._warmed[next(iter(self._warmed))]
+                yield Wish(
+                    guess.key,
+                    self.name,
+                    probability,
+                    unless_left=guess.within,
+                    reason=guess.why,
+                )
+            elif guess.key not in self._open:
+                self._open[guess.key] = (now + guess.within, guess.probability)
+                if len(self._open) > _MOST:
+                    self._open.popitem(last=False)
+
+    def _expire(self, now: float) -> None:
+        """Guesses that did not come true in time; looked at in turns."""
+        for _ in range(min(len(self._open), 2_000)):
+            key, (until, confidence) = self._open.popitem(last=False)
+            if until < now:
+                self.trial.note(confidence, False)
+            else:
+                self._open[key] = (until, confidence)
+
+    def next_at(self) -> float | None:
+        """Guesses come with demand, or are looked for at every tick."""
+        return None
+
+    def resolved(self, key: Any, is_hit: bool) -> None:
+        """What was warmed was asked for, or not."""
+        confidence = self._warmed.pop(key, None)
+        if confidence is not None:
+            self.trial.note(confidence, is_hit)
+
+
+def predictive(*, break_even: float = 0.5) -> tuple[Predictive, ...]:
+    """A strategy for each of the models there are."""
+    from hybridcore.warming.models import Associations, Periodicity, Popularity
+
+    models: tuple[Model, ...] = (Associations(), Periodicity(), Popularity())
+    return tuple(Predictive(model, break_even=break_even) for model in models)
+
+
+def _bucket(confidence: float) -> int:
+    return max(0, min(_BUCKETS - 1, int(confidence * _BUCKETS)))
