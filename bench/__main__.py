@@ -18,6 +18,7 @@ from bench import (
     statistics,
     table,
     tails,
+    warming,
 )
 
 
@@ -38,6 +39,7 @@ def main() -> None:
         ("remote", remote, "compare what goes over Redis with a pipeline written by hand"),
         ("statistics", statistics, "what statistics cost, and how near they are"),
         ("tails", tails, "compare the slowest calls, under threads too"),
+        ("warming", warming, "replay days of requests with warming on and off"),
         ("table", table, "print saved ratios as Markdown"),
     ):
         command = commands.add_parser(name, help=summary, description=module.__doc__)

@@ -29,6 +29,8 @@ class Warmed(NamedTuple):
     strategy: str
     uses: int
     """Counted by memory when it was warmed."""
+    since: float
+    """When it would have expired: uses before then would have been hits without it."""
     until: float
     """When it is over, used or not."""
     spares: float
@@ -97,6 +99,12 @@ class Ledger:
                     continue
                 self._awaited.move_to_end(key)
             used = shelf.uses(key)
+            if now < warmed.since:
+                if used != warmed.uses:
+                    with self._lock:
+                        if key in self._awaited:
+                            self._awaited[key] = warmed._replace(uses=used)
+                continue
             if used > warmed.uses or (used and used >= shelf.MOST_USES):
                 is_hit = True
             elif now >= warmed.until or (not used and not shelf.has_disk):

@@ -220,7 +220,7 @@ class Manual:
             life = self.shelf.life(key)
             until = now + (_DAY if life is None or life.left is None else life.left)
             uses = 0 if life is None else life.uses
-            fate = Warmed(strategy, uses, until, self.prices.seconds_of(key), 0.0, 0.0)
+            fate = Warmed(strategy, uses, now, until, self.prices.seconds_of(key), 0.0, 0.0)
             for _ in self.ledger.await_fate(key, fate):
                 pass
 

@@ -199,7 +199,7 @@ class Popularity:
     def __init__(
         self,
         *,
-        within: float = 300.0,
+        within: float = 600.0,
         half_life: float = 3_600.0,
         every: float = 60.0,
         max_keys: int = 20_000,
@@ -247,4 +247,5 @@ class Popularity:
                 self._looked.discard(key)
                 continue
             self._looks.append((now + self._every, key))
-            yield Guess(key, likely, self._within, "rising" if fast > slow else "popular")
+            why = "rising" if fast > slow else "popular"
+            yield Guess(key, likely, self._within, why, 1.25 * self._every)

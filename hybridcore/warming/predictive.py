@@ -18,6 +18,8 @@ _FADE = 0.995
 """What is left of an old outcome with each new one: about the last 200 count."""
 _TRIAL = 30
 """Outcomes before a model is believed."""
+_LEAST = 0.2
+"""Share of guesses that come true below which no price makes them worth the work."""
 _MOST = 20_000
 """Guesses on trial at a time."""
 
@@ -29,6 +31,8 @@ class Guess(NamedTuple):
     probability: float
     within: float
     why: str = ""
+    lead: float | None = None
+    """Seconds of freshness left from which the key needs no warming; None: ``within``."""
 
 
 class Model(Protocol):
@@ -83,32 +87,38 @@ class Predictive:
     """Warms what a model guesses, if guesses of that confidence have come true often enough.
 
     Each guess is tracked whether it is warmed or not, so a model is on trial at no cost until it
-    has shown what it can do, and is on trial again when it gets worse than ``break_even``.
+    has shown what it can do, and is on trial again when it gets worse than pays.
 
     Args:
         model: a `Model`, such as `Associations`, `Periodicity` or `Popularity`.
-        break_even: the share of guesses to come true below which it is switched off. A hit spares
-            a reader the wait and a call that would have been made anyway.
+        at_least: the share of guesses to come true below which it is switched off. None: as much
+            as pays, see ``break_even``: the dearer calls in vain, the more.
     """
 
-    def __init__(self, model: Model, *, break_even: float = 0.5) -> None:
+    def __init__(self, model: Model, *, at_least: float | None = None) -> None:
         for method in ("learn_one", "predict_one", "predict_due"):
             if not callable(getattr(model, method, None)):
                 raise ConfigurationError(f"a model is expected to have {method}, got {model!r}")
-        if not 0 <= break_even <= 1:
-            raise ConfigurationError(f"break_even is expected from 0 to 1, got {break_even!r}")
+        if at_least is not None and not 0 <= at_least <= 1:
+            raise ConfigurationError(f"at_least is expected from 0 to 1, got {at_least!r}")
         self.model = model
         self.name = f"predictive.{model.name}"
         self.trial = Trial()
-        self._break_even = break_even
+        self._at_least = at_least
+        self.break_even = 0.5
+        """The share of guesses to come true that pays, kept up to date by the warmer."""
         self._fresh: deque[Guess] = deque(maxlen=_MOST)
         self._open: OrderedDict[Any, tuple[float, float]] = OrderedDict()
         self._warmed: dict[Any, float] = {}
 
     @property
+    def _bar(self) -> float:
+        return max(self.break_even, _LEAST) if self._at_least is None else self._at_least
+
+    @property
     def is_on(self) -> bool:
         """Whether there are guesses that pay."""
-        return self.trial.tried >= _TRIAL and self.trial.best() >= self._break_even
+        return self.trial.tried >= _TRIAL and self.trial.best() >= self._bar
 
     def hear(self, what: Heard, key: Any, now: float, shelf: Shelf) -> None:
         """Learn of demand, and guess what follows."""
@@ -128,12 +138,13 @@ class Predictive:
         is_on = self.is_on
         for guess in guesses:
             life = shelf.life(guess.key)
-            if life is not None and (life.left is None or life.left > guess.within):
+            lead = guess.within if guess.lead is None else guess.lead
+            if life is not None and (life.left is None or life.left > lead):
                 continue  # it is there
             if guess.key in self._warmed:
                 continue
             probability = self.trial.probability(guess.probability)
-            if is_on and probability >= self._break_even:
+            if is_on and probability >= self._bar:
                 self._warmed[guess.key] = guess.probability
                 if len(self._warmed) > _MOST:
                     del self._warmed[next(iter(self._warmed))]
@@ -141,7 +152,7 @@ class Predictive:
                     guess.key,
                     self.name,
                     probability,
-                    unless_left=guess.within,
+                    unless_left=lead,
                     reason=guess.why,
                 )
             elif guess.key not in self._open:
@@ -169,12 +180,12 @@ class Predictive:
             self.trial.note(confidence, is_hit)
 
 
-def predictive(*, break_even: float = 0.5) -> tuple[Predictive, ...]:
+def predictive(*, at_least: float | None = None) -> tuple[Predictive, ...]:
     """A strategy for each of the models there are."""
     from hybridcore.warming.models import Associations, Periodicity, Popularity
 
     models: tuple[Model, ...] = (Associations(), Periodicity(), Popularity())
-    return tuple(Predictive(model, break_even=break_even) for model in models)
+    return tuple(Predictive(model, at_least=at_least) for model in models)
 
 
 def _bucket(confidence: float) -> int:

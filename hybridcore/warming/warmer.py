@@ -18,9 +18,10 @@ from hybridcore.units import Duration, seconds
 from hybridcore.warming.budget import Budget
 from hybridcore.warming.ledger import Fate, Ledger, Warmed
 from hybridcore.warming.manual import Manual
+from hybridcore.warming.predictive import Predictive
 from hybridcore.warming.preemptive import Preemptive
 from hybridcore.warming.prices import Prices
-from hybridcore.warming.shelf import Shelf
+from hybridcore.warming.shelf import Life, Shelf
 from hybridcore.warming.strategy import Heard, WarmingStrategy, Wish
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ _KINDS = (
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _HEARD_AT_MOST = 100_000
+_FREE_CALL = 0.1
+"""Quota that a call free of quota is taken to cost: it is work all the same."""
 
 
 class Warmer(Manual):
@@ -209,6 +212,9 @@ class Warmer(Manual):
         for strategy in self.strategies:
             if isinstance(strategy, Preemptive):
                 strategy.load_seconds = self.prices.mean_seconds
+            elif isinstance(strategy, Predictive):
+                price = self._price() * self.prices.warmer_pays()
+                strategy.break_even = price / (1 + price)
         while self._inbox:
             event = self._inbox.popleft()
             key, kind = event.key, event.kind
@@ -286,10 +292,13 @@ class Warmer(Manual):
         lost = extra * pays
         share = self.prices.seconds_of(wish.key) / (self.prices.mean_seconds or 1.0)
         value = wish.probability * (share or 1.0)
-        value -= self.budget.price * self.budget.scarcity() * lost
+        value -= self._price() * max(lost, extra * _FREE_CALL)
         if wish.extra is None:  # it takes the room of another
             value -= regret * (1 - wish.probability)
         return value, lost
+
+    def _price(self) -> float:
+        return self.budget.price * self.budget.scarcity()
 
     def _fulfil(self, now: float) -> int:
         begun = 0
@@ -335,6 +344,7 @@ class Warmer(Manual):
         outcome: Refreshed | None = None
         try:
             before = self.prices.usage()
+            olds = {wish.key: self.shelf.life(wish.key) for wish, _ in batch}
             with self._slots:
                 outcome = self.store.refresh_many(
                     [wish.key for wish, _ in batch], unless_left=unless_left
@@ -348,7 +358,7 @@ class Warmer(Manual):
         with self._lock:
             self._under_way -= 1
             if outcome is not None:
-                self._book(batch, outcome)
+                self._book(batch, outcome, olds)
             if self._workers is not None and self._waiting and not self._closed:
                 self._fulfil(self._clock())
 
@@ -357,7 +367,9 @@ class Warmer(Manual):
             self._pause = min(2 * self._pause or _FIRST_PAUSE, _LONGEST_PAUSE)
             self._quiet_until = self._clock() + self._pause
 
-    def _book(self, batch: list[tuple[Wish, float]], outcome: Refreshed) -> None:
+    def _book(
+        self, batch: list[tuple[Wish, float]], outcome: Refreshed, olds: dict[Any, Life | None]
+    ) -> None:
         now = self._clock()
         asked = len(outcome.loaded) + len(outcome.not_modified) + len(outcome.missing)
         asked += len(outcome.failed)
@@ -402,6 +414,7 @@ class Warmer(Manual):
                 Warmed(
                     wish.strategy,
                     0 if life is None else life.uses,
+                    now + (old.left or 0.0 if (old := olds[key]) is not None else 0.0),
                     until,
                     spared,
                     lost if wish.extra is None else 0.0,
