@@ -1,8 +1,8 @@
 """Replays what readers ask for with warming on and off: waits, misses, and the origin's quota.
 
 The orchestrator is the real one; its clock and the origin's latency are simulated. The origin
-counts as GitHub does: a call costs a unit of quota, one that is answered 304 costs none. A reader waits
-until the load of its key is over, whoever began it.
+counts as GitHub does: a call costs a unit of quota, and nothing if it is answered 304. A reader
+waits until the load of its key is over, whoever began it.
 """
 
 from __future__ import annotations
@@ -335,8 +335,8 @@ def show(result: dict[str, Any]) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("traces", nargs="*", type=Path, help=".npz with keys and time")
-    parser.add_argument("--days", type=int, default=10)
-    parser.add_argument("--rate", type=float, default=2.0, help="requests a second")
+    parser.add_argument("--days", type=int, default=7)
+    parser.add_argument("--rate", type=float, default=5.0, help="requests a second")
     parser.add_argument("--size", type=int, default=4_000, help="entries of the memory tier")
     parser.add_argument("--ttl", type=float, default=600.0)
     parser.add_argument("--trace-ttl", type=float, default=120.0)
@@ -351,8 +351,8 @@ def main(options: argparse.Namespace) -> None:
     only = options.only
     workload = periodic.generate(options.days, options.rate)
     if only in (None, "periodic"):
-        # The first days teach the models; what readers saw is counted from the fourth on.
-        skip = 3 * periodic.DAY if options.days > 5 else 0.0
+        # The first two days teach the models; what readers saw is counted from the third on.
+        skip = 2 * periodic.DAY if options.days > 4 else 0.0
         found["periodic"] = compare(workload, options.size, options.ttl, skip=skip)
         show(found["periodic"])
         found["unpredictable"] = compare(periodic.unpredictable(), options.size, options.ttl)

@@ -11,6 +11,7 @@ manual      what it is told
 budget      what it may cost
 ledger      what became of it
 prices      what loads take and cost
+trial       how often guesses came true
 shelf       what it may know of the tiers
 """
 

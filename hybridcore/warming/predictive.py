@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hybridcore.errors import ConfigurationError
 from hybridcore.warming.strategy import Heard, Wish
+from hybridcore.warming.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from hybridcore.warming.shelf import Shelf
 
-_BUCKETS = 10
-_FADE = 0.995
-"""What is left of an old outcome with each new one: about the last 200 count."""
 _TRIAL = 30
 """Outcomes before a model is believed."""
 _LEAST = 0.2
@@ -52,35 +50,6 @@ class Model(Protocol):
 
     def predict_due(self, now: float) -> Iterable[Guess]:
         """What is expected by the time of day, whoever asked for what."""
-
-
-class Trial:
-    """How often guesses of a confidence came true, the latest counting most."""
-
-    def __init__(self) -> None:
-        self._tried = [0.0] * _BUCKETS
-        self._right = [0.0] * _BUCKETS
-        self.tried = 0
-
-    def note(self, confidence: float, right: bool) -> None:
-        """A guess made with this confidence came true, or did not."""
-        self.tried += 1
-        bucket = _bucket(confidence)
-        self._tried[bucket] = self._tried[bucket] * _FADE + 1
-        self._right[bucket] = self._right[bucket] * _FADE + right
-
-    def probability(self, confidence: float) -> float:
-        """That a guess of this confidence comes true; careful while little is known."""
-        bucket = _bucket(confidence)
-        return self._right[bucket] / (self._tried[bucket] + 4.0)
-
-    def precision(self) -> float:
-        """Of all guesses."""
-        return sum(self._right) / (sum(self._tried) or 1.0)
-
-    def best(self) -> float:
-        """Of the guesses of the confidence that does best."""
-        return max(self.probability((n + 0.5) / _BUCKETS) for n in range(_BUCKETS))
 
 
 class Predictive:
@@ -186,7 +155,3 @@ def predictive(*, at_least: float | None = None) -> tuple[Predictive, ...]:
 
     models: tuple[Model, ...] = (Associations(), Periodicity(), Popularity())
     return tuple(Predictive(model, at_least=at_least) for model in models)
-
-
-def _bucket(confidence: float) -> int:
-    return max(0, min(_BUCKETS - 1, int(confidence * _BUCKETS)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hybridcore.errors import ConfigurationError
 from hybridcore.units import Duration, seconds
 from hybridcore.warming.strategy import Heard, Wish
+from hybridcore.warming.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _PRIOR = 0.25
 """Uses that every entry is credited with."""
+_TRIAL = 30
+"""Refreshes whose fate is known before it counts."""
+_ANYWAY = 0.02
+"""Share of refreshes that are tried whatever became of those before, to notice when it changes."""
 
 
 class _Tracked(NamedTuple):
@@ -78,6 +83,8 @@ class Preemptive:
         self._tracked: dict[Any, _Tracked] = {}
         self._due: list[tuple[float, int, Any]] = []
         self._number = 0
+        self.trial = Trial()
+        self._guessed: dict[Any, float] = {}
         self.load_seconds = 0.0
         """The mean time of a load, kept up to date by the warmer."""
 
@@ -125,15 +132,23 @@ class Preemptive:
             if asked < self._min_uses:
                 continue
             count += 1
+            left = tracked.expires - now
             rate = asked + _PRIOR
+            likely = 1 - exp(-rate)
+            self._guessed[key] = likely
+            if len(self._guessed) > self._most:
+                del self._guessed[next(iter(self._guessed))]
+            extra = 1 / (1 + rate)
+            if self.trial.tried >= _TRIAL and self._random.random() >= _ANYWAY:
+                likely = self.trial.probability(likely)
+                extra = max(extra, 1 - likely)
             yield Wish(
                 key,
                 self.name,
-                1 - exp(-rate),
-                extra=1 / (1 + rate),
-                unless_left=(1 - self._threshold) * tracked.whole,
-                reason=f"asked for {asked} times in {tracked.whole:g} s, expires in "
-                f"{tracked.expires - now:.1f} s",
+                likely,
+                extra=extra,
+                unless_left=(left + tracked.whole) / 2,
+                reason=f"asked for {asked} times in {tracked.whole:g} s, expires in {left:.1f} s",
             )
 
     def next_at(self) -> float | None:
@@ -141,7 +156,10 @@ class Preemptive:
         return self._due[0][0] if self._due else None
 
     def resolved(self, key: Any, is_hit: bool) -> None:
-        """Nothing is learned of it: the uses tell."""
+        """What was refreshed was asked for, or not."""
+        likely = self._guessed.pop(key, None)
+        if likely is not None:
+            self.trial.note(likely, is_hit)
 
     def _is_current(self, item: tuple[float, int, Any]) -> bool:
         tracked = self._tracked.get(item[2])

@@ -378,7 +378,7 @@ class Warmer(Manual):
         elif asked:
             self._pause = 0.0
         loaded, renewed = set(outcome.loaded), set(outcome.not_modified)
-        promoted = set(outcome.promoted)
+        promoted, fresh = set(outcome.promoted), set(outcome.fresh)
         each = outcome.seconds / (asked or 1)
         expected = self.prices.last_expected
         for wish, lost in batch:
@@ -398,6 +398,8 @@ class Warmer(Manual):
                 bytes=self.prices.mean_bytes if came else 0,
                 seconds=each if is_call else 0.0,
             )
+            if key in promoted or key in fresh:
+                self._hear(Heard.LOADED, key, now)
             if not (came or key in promoted):
                 self.budget.settle(-lost)
                 self._explained.append((wish, "left alone: loaded elsewhere, fresh or missing"))
