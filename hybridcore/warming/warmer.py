@@ -182,8 +182,12 @@ class Warmer(Manual):
 
     @property
     def is_ready(self) -> bool:
-        """Whether what is `required` at the start is warm."""
+        """Whether what is ``required`` at the start is warm."""
         return self._startup is None or self._startup.is_ready
+
+    def wait_until_ready(self, timeout: float | None = None) -> bool:
+        """Wait until what is required is warm; False if that takes longer than so many seconds."""
+        return self.is_ready or self._startup is None or self._startup.wait(timeout)
 
     def close(self, timeout: Duration = 5.0) -> None:
         """Begin nothing more, wait for what is under way, save the hot set."""
