@@ -41,6 +41,7 @@ class Refreshes(Writes):
         somebody else loads, here or in another process, is left to them.
         """
         self._require_open()
+        self.coherence.catch_up()
         outcome = Refreshed()
         flights = []
         for key in dict.fromkeys(keys):
@@ -54,7 +55,7 @@ class Refreshes(Writes):
             ):
                 outcome.skipped.append(key)
                 continue
-            flight = Flight(key, origin, options)
+            flight = self._flight(key, origin, options)
             flight.thread = _NOBODY  # readers may have the stale copy meanwhile
             if self._flights.join(flight) is None:
                 flights.append(flight)
@@ -102,7 +103,7 @@ class Refreshes(Writes):
                     continue
                 with self._flights.lock(flight.key):
                     if self._flights.holds(flight):
-                        self.tiers.promote(flight.key, found, flight.options)
+                        self.tiers.promote(flight.key, found, flight.options, flight.since)
                         self._count("promoted")
                         self._tell(EventKind.PROMOTED, flight.key, Tier.MEMORY, reason="warming")
                 outcome.promoted.append(flight.key)
@@ -139,10 +140,10 @@ class Refreshes(Writes):
             answers = yield Call(origin, "load_many", (wanted,), tuple(flights))
         except Exception as error:
             answers = dict.fromkeys(wanted, error)
+        answers = {key: answers.get(key, NotFound()) for key in wanted}
         outcome.seconds = perf_counter() - started
-        for flight in flights:
-            key, answer = flight.key, answers.get(flight.key, NotFound())
-            self.settle(flight, answer, outcome.seconds / len(flights))
+        self._settle_many(flights, answers, outcome.seconds / len(flights))
+        for key, answer in answers.items():
             if isinstance(answer, Exception):
                 outcome.failed[key] = answer
             elif isinstance(answer, NotModified):

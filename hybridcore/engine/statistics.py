@@ -13,7 +13,9 @@ from hybridcore.stats.snapshot import HybridStats
 from hybridcore.stats.tiers import OriginStats
 
 if TYPE_CHECKING:
-    from hybridcore.stats import DiskStats
+    from collections.abc import Callable
+
+    from hybridcore.stats import DiskStats, WarmingStats
 
 
 class Statistics(Writes):

@@ -37,7 +37,7 @@ class Prices:
         if origin is None:
             return False
         if type(origin) is CallableOrigin:
-            return origin._load_many is not None
+            return origin._functions.get("load_many") is not None
         return origin._overrides("load_many") or origin._overrides("aload_many")
 
     def usage(self) -> OriginUsage | None:
