@@ -144,7 +144,7 @@ def _print(options: argparse.Namespace, report: Report, warmer: Warmer) -> None:
         content = asdict(report) | {"failed": {str(k): repr(e) for k, e in report.failed.items()}}
         print_json({"report": content, "ledger": asdict(warmer.stats())})
         return
-    names = ("keys", "loaded", "not_modified", "fresh", "missing", "skipped")
+    names = ("keys", "loaded", "not_modified", "promoted", "fresh", "missing", "skipped")
     rows = [(name.replace("_", " "), f"{getattr(report, name):,}") for name in names]
     rows += [("failed", f"{len(report.failed):,}"), ("seconds", f"{report.seconds:.1f}")]
     print_table(("warmed", ""), rows)

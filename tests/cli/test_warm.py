@@ -48,9 +48,9 @@ def test_from_an_origin(url, tmp_path, capsys) -> None:
     assert (told["report"]["loaded"], told["report"]["missing"]) == (2, 1)
     assert told["ledger"]["strategies"]["manual"]["warmed"] == 2
     assert main(command) == 0
-    assert json.loads(capsys.readouterr().out)["report"]["fresh"] == 2
+    assert json.loads(capsys.readouterr().out)["report"]["promoted"] == 2
     assert main([*command[:-1]]) == 0
-    assert "fresh" in capsys.readouterr().out
+    assert "promoted" in capsys.readouterr().out
     with Lmdb(tmp_path / "cache") as disk:
         assert sorted(disk) == ["a", "b"]
 
