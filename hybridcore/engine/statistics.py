@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Statistics(Writes):
     """The part of the engine that tells how it fares."""
 
-    warming: Callable[[], WarmingStats] | None = None
+    warming: Callable[[], WarmingStats | None] | None = None
     """Tells what warming did, where there is any."""
 
     def stats(self) -> HybridStats:
