@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-COMMANDS = ("dlq", "invalidations", "mrc", "queue", "recommend", "replay", "simulate", "stats", "warm")
+COMMANDS = (
+    "dlq",
+    "invalidations",
+    "mrc",
+    "queue",
+    "recommend",
+    "replay",
+    "simulate",
+    "stats",
+    "warm",
+)
 
 
 class UsageError(Exception):
