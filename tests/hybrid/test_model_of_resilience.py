@@ -255,6 +255,7 @@ class ResilienceMachine(RuleBasedStateMachine):
     def counters_add_up(self):
         if not hasattr(self, "store"):
             return
+        wait_until(lambda: not self.store._engine._flights._flights)  # of refreshes as well
         origin = self.store.stats().origin
         assert origin.not_modified + origin.not_found <= origin.loads
         failed = origin.errors
