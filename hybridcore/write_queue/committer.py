@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 GROWTH = 64.0
 """Times its size at opening that the map may grow: it is room for addresses, not on the disk."""
+STEP = 1.0
+"""Seconds after which who waits looks again whether somebody leads, who may have been killed."""
 PAUSE = 0.2
 """Seconds before writes that nobody waits for are tried again after the disk failed."""
 
@@ -70,7 +72,7 @@ class Committer:
         """Writes that are on their way to the next commit: of keys, or of numbers."""
         self.committing: dict[Any, Write] = {}
         """Those in the commit under way."""
-        self.waiting_bytes = 0
+        self.waiting_bytes = self.committing_bytes = 0
         self.coalesced = 0
         self._numbered = 0
         self._jobs: list[Job] = []
@@ -80,7 +82,10 @@ class Committer:
         self._closed = False
 
     def add(self, write: Write) -> Round:
-        """Have a write stored soon, in the round returned; with ``changed`` held."""
+        """Have a write stored soon, in the round returned; with ``changed`` held.
+
+        Where no thread can be started the write is ``waited`` for: its caller has to lead.
+        """
         if self._closed:
             raise ClosedError("the write queue was closed and takes no writes")
         waiting = self.waiting
@@ -88,6 +93,7 @@ class Committer:
             before = waiting.get(write.form)
             if before is not None:
                 write.mono, write.wall = before.mono, before.wall
+                write.instead = before if not before.waited else before.instead
                 write.level = min(write.level, before.level)
                 self.waiting_bytes -= before.size
                 self.coalesced += 1
@@ -96,8 +102,8 @@ class Committer:
             self._numbered += 1
             waiting[self._numbered] = write
         self.waiting_bytes += write.size
-        if not write.waited and len(waiting) == 1:
-            self._wake()
+        if not write.waited and len(waiting) == 1 and not self._wake():
+            write.waited = True
         return self._round
 
     def storing(self) -> Round:
@@ -117,7 +123,7 @@ class Committer:
                     left = None if deadline is None else deadline - monotonic()
                     if left is not None and left <= 0:
                         return False
-                    wanted.changed.wait(left)
+                    wanted.changed.wait(STEP if left is None else min(left, STEP))
                 if wanted.over:
                     break
                 self._leading = True
@@ -134,10 +140,12 @@ class Committer:
             if not wanted.over:
                 done: Future[None] = Future()
                 wanted.told.append(done)
-                self._wake()
+                led = self._wake()
             else:
-                done = Future()
+                done, led = Future(), True
                 wanted.tell(done)
+        if not led:
+            self.wait_for(wanted)
         await asyncio.wrap_future(done)
 
     def carry_out(self, work: Callable[[Txn, Tally], T]) -> T:
@@ -158,7 +166,7 @@ class Committer:
         with self.changed:
             if not self._closed:
                 self._jobs.append(Job(work))
-                self._wake()
+                self._wake()  # without a thread the next one who commits does it
 
     def close(self, timeout: float | None) -> bool:
         """Store what has gathered; returns whether nothing was left after so many seconds."""
@@ -176,13 +184,17 @@ class Committer:
             thread.join(timeout)
         return over and not self.waiting
 
-    def _wake(self) -> None:
+    def _wake(self) -> bool:
+        """Have the thread look; False if there is none and none can be started."""
         if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="hybridcore-queue-commit", daemon=True
-            )
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="hybridcore-queue-commit", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
         self._wanted.notify()
+        return True
 
     def _run(self) -> None:
         """Lead when there is something that nobody waits for."""
@@ -206,22 +218,26 @@ class Committer:
 
     def _lead(self) -> None:
         """Carry out what has gathered; who calls has the lead, and gives it up."""
-        with self.changed:
-            here, self._round = self._round, Round(self._lock)
-            writes, self.committing, self.waiting = self.waiting, self.waiting, {}
-            self.waiting_bytes = 0
-            jobs, self._jobs = self._jobs, []
+        writes: dict[Any, Write] = {}
+        here, interrupted, left = None, None, False
         try:
-            here.error = self._commit(list(writes.values()), jobs) if writes or jobs else None
+            with self.changed:
+                here, self._round = self._round, Round(self._lock)
+                writes, self.committing, self.waiting = self.waiting, self.waiting, {}
+                self.committing_bytes, self.waiting_bytes = self.waiting_bytes, 0
+                jobs, self._jobs = self._jobs, []
+            if writes or jobs:
+                here.error, left = self._commit(list(writes.values()), jobs)
         except BaseException as error:
-            here.error = error
+            assert here is not None
+            interrupted, left = error, True
+            here.error = DiskError("the thread that stored this write was interrupted")
+            for job in jobs:
+                job.error = job.error or here.error
         with self.changed:
-            self.committing = {}
-            if here.error is not None:
-                # Who waited is told; of the others nobody knows, and they may still come through.
-                left = {key: write for key, write in writes.items() if not write.waited}
-                self.waiting = {**left, **self.waiting}
-                self.waiting_bytes = sum(write.size for write in self.waiting.values())
+            if left:
+                self._keep_unstored(writes)
+            self.committing, self.committing_bytes = {}, 0
             here.over = True
             self._leading = False
             for done in here.told:
@@ -229,11 +245,25 @@ class Committer:
             here.changed.notify_all()
             self._round.changed.notify()  # one of those who wait for the next leads it
             self.changed.notify_all()
+        if interrupted is not None:
+            raise interrupted
 
-    def _commit(self, writes: list[Write], jobs: list[Job]) -> BaseException | None:
+    def _keep_unstored(self, writes: dict[Any, Write]) -> None:
+        """After a failure: who waited is told; of the others nobody knows, and they are kept."""
+        left = {}
+        for key, write in writes.items():
+            accepted = write.instead if write.waited else write
+            if accepted is not None:
+                left[key] = accepted
+        self.waiting = {**left, **self.waiting}
+        self.waiting_bytes = sum(write.size for write in self.waiting.values())
+        if left:
+            self._wake()
+
+    def _commit(self, writes: list[Write], jobs: list[Job]) -> tuple[BaseException | None, bool]:
         """Carry out everything in one transaction; jobs one by one if that fails.
 
-        Returns why the writes could not be stored, if they could not.
+        Returns why it is not sure that the writes are stored, and whether they are not.
         """
 
         def work(txn: Txn) -> tuple[Tally, int]:
@@ -248,11 +278,9 @@ class Committer:
 
         try:
             tally, coalesced = self._environment.write(work, growth=GROWTH, buffers=False)
-            if writes:
-                self._environment.settle()
-        except BaseException as error:
+        except Exception as error:
             if jobs and (writes or len(jobs) > 1):
-                failed = self._commit(writes, []) if writes else None
+                failed = self._commit(writes, []) if writes else (None, False)
                 for job in jobs:
                     self._commit([], [job])
                 return failed
@@ -260,9 +288,19 @@ class Committer:
                 job.error = error
             if writes:
                 self._logs.warning("the write queue cannot store writes: %s", raised_by(error))
-            return error if writes else None
-        self._committed(tally, writes, coalesced, self._journal.buried)
-        return None
+            return error if writes else None, bool(writes)
+        unsure: BaseException | None = None
+        if writes:
+            try:
+                self._environment.settle()
+            except Exception as error:
+                self._logs.warning("the write queue cannot be synced: %s", raised_by(error))
+                unsure = error
+        try:
+            self._committed(tally, writes, coalesced, self._journal.buried)
+        except Exception as error:
+            self._logs.warning("the write queue cannot go on: %s", raised_by(error))
+        return unsure, False
 
 
 class Round:

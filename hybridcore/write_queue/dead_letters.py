@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.errors import DecodeError
+from hybridcore.errors import ClosedError, DecodeError
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
@@ -102,16 +103,16 @@ class DeadLetters:
         queue, done = self._queue, 0
         started = time.monotonic()
         for letter in self._chosen(number, where):
-            if letter.reason == "damaged" or (letter.superseded and not force):
-                continue
-            if letter.reason == "undecodable" and value is _UNCHANGED:
+            if letter.reason == "damaged" or (
+                letter.reason == "undecodable" and value is _UNCHANGED
+            ):
                 continue
             again = letter.value if value is _UNCHANGED else value
             write = queue._packed(
                 letter.key, again, level or letter.level, deletes=letter.deletes and again is None
             )
             write.mono, write.wall = queue._clock(), time.time_ns()
-            if queue._committer.carry_out(self._moving(letter.id, write)):
+            if queue._committer.carry_out(self._moving(letter.id, write, force)):
                 done += 1
                 queue._counts["queued"] += 1
             if rate is not None:
@@ -138,10 +139,11 @@ class DeadLetters:
     def came(self, numbers: Sequence[int]) -> None:
         """There are new letters: tell who wants to know, and keep within the bounds."""
         callbacks = self._queue._on_dead
-        for letter in map(self.get, numbers if callbacks else ()):
-            for tell in callbacks if letter is not None else ():
-                self._queue._drain.contained(tell, letter)
-        self._retain()
+        with suppress(ClosedError):  # they are still there when it is opened again
+            for letter in map(self.get, numbers if callbacks else ()):
+                for tell in callbacks if letter is not None else ():
+                    self._queue._drain.contained(tell, letter)
+            self._retain()
 
     def _retain(self) -> None:
         keep, most = self._queue._retention
@@ -170,13 +172,15 @@ class DeadLetters:
             removed += self._queue._committer.carry_out(job)
         return removed
 
-    def _moving(self, number: int, write: Write) -> Callable[[Txn, Tally], bool]:
+    def _moving(self, number: int, write: Write, force: bool) -> Callable[[Txn, Tally], bool]:
         journal = self._queue._journal
 
         def job(txn: Txn, tally: Tally) -> bool:
-            if not journal.remove_dead(txn, number, tally):
-                return False  # somebody else was faster
-            journal.accept(txn, [write], tally)
+            found = journal.dead_letter(txn, number)
+            if found is None or (journal.is_superseded(txn, found[0]) and not force):
+                return False  # somebody else was faster, or the key was written since
+            journal.remove_dead(txn, number, tally)
+            journal.accept(txn, [write], tally, again=number)
             return True
 
         return job

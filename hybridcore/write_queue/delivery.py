@@ -79,6 +79,10 @@ class OriginTarget:
         finally:
             _under_way.reset(token)
 
+    def start_afresh(self) -> None:
+        """After a fork: the threads are the parent's."""
+        self._pool = None
+
     def close(self) -> None:
         """End the threads."""
         if self._pool is not None:

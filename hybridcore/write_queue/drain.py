@@ -74,6 +74,8 @@ class Drain:
         self._looked = 0.0
         self._closing = False
         self._deadline: float | None = None
+        if isinstance(self._target, OriginTarget):
+            self._target.start_afresh()
 
     def bind(self, target: Origin[Any, Any] | Handler) -> None:
         """See `WriteQueue.bind`."""
@@ -121,35 +123,36 @@ class Drain:
 
     # -- one transaction --------------------------------------------------------------------
 
-    def take(self, most: int) -> list[Delivery]:
-        """Claim for whoever asks; the lease is not extended."""
-        claimed, _ = self._exchange([], most, by_hand=True)
+    def take(self, most: int, verdicts: list[Verdict]) -> list[Delivery]:
+        """Note outcomes and claim for whoever asks; the lease is not extended."""
+        claimed, _, _ = self._exchange(verdicts, most, by_hand=True)
         return claimed
 
     def settle(self, verdicts: list[Verdict]) -> Counter[str]:
         """Note outcomes; returns how many had which."""
-        before = Counter(self._queue._counts)
-        self._exchange(verdicts, 0)
-        return Counter(self._queue._counts) - before
+        return self._exchange(verdicts, 0)[2]
 
     def verdict(self, delivery: Delivery, error: BaseException) -> Verdict:
         """What becomes of a delivery that failed."""
         if isinstance(error, (BreakerOpenError, BulkheadFullError)):
             pause = getattr(error, "retry_after", None) or REFUSED
-            return Verdict(delivery.place, error, pause, counts=False)
+            return self._verdict(delivery, error, pause, counts=False)
         pause = self._queue.redelivery.pause(delivery.attempt, error)
         reason = ""
         if pause is None:
             last = delivery.attempt >= self._queue.redelivery.attempts
             reason = "attempts" if last else "permanent"
-        return Verdict(delivery.place, error, pause, reason=reason)
+        return self._verdict(delivery, error, pause, reason=reason)
+
+    def _verdict(self, one: Delivery, *args: Any, **options: Any) -> Verdict:
+        return Verdict(one.place, one.number, one.attempt, *args, **options)
 
     def _exchange(
         self, verdicts: list[Verdict], most: int, *, by_hand: bool = False
-    ) -> tuple[list[Delivery], float]:
+    ) -> tuple[list[Delivery], float, Counter[str]]:
         """Note outcomes and claim the next batch in one transaction.
 
-        Returns the batch, and in how many seconds there may be more.
+        Returns the batch, in how many seconds there may be more, and the outcomes.
         """
         queue, journal = self._queue, self._queue._journal
         owner = queue._owner.number
@@ -178,30 +181,39 @@ class Drain:
             if not by_hand:
                 self._under_way |= {one.write.place for one in claimed}
             self._changed.notify_all()
-        return self._delivered(claimed), patience
+        return self._delivered(claimed), patience, outcomes
 
     def _claim(
         self, txn: Txn, tally: Tally, most: int, now: int, owner: int
     ) -> tuple[list[Claimed], float]:
         """Claim a batch: of the level that is most urgent now, then of the others."""
-        journal = self._queue._journal
+        journal, ageing = self._queue._journal, self._ageing
         until = now + self._lease
         patience = POLL
-        order: list[tuple[int, int, int]] = []
+        ages: dict[int, int] = {}
         for level in range(len(self._queue.levels)):
-            first = journal.oldest_of(txn, level)
-            if first is None:
+            age = journal.age_of(txn, level)
+            if age is None:
                 continue
-            age = max(0, now - first[1])
             early = self._batch_delay[level] - age
             if early > 0 and tally.items[level] < self._batch_size and not self._hurry:
                 patience = min(patience, early / 1e9)
-                continue
-            order.append((max(0, level - age // self._ageing), first[1], level))
+            else:
+                ages[level] = age
         claimed: list[Claimed] = []
-        for _, _, level in sorted(order):
-            if len(claimed) < most:
-                claimed += journal.claim(txn, level, most - len(claimed), owner, until, tally)
+        while ages and len(claimed) < most:
+            rank, _, level = min(
+                (max(0, level - age // ageing), -age, level) for level, age in ages.items()
+            )
+            least = (level - rank) * ageing
+            claimed += journal.claim(
+                txn, level, most - len(claimed), owner, until, tally, least_age=least
+            )
+            left = journal.age_of(txn, level) if least else None
+            if left is None:
+                del ages[level]
+            else:
+                ages[level] = left
         return claimed, patience
 
     def _is_over(self, place: int, owner: int, until: int) -> bool:
@@ -217,7 +229,7 @@ class Drain:
         for write, attempt, error in claimed:
             if attempt > queue.redelivery.attempts:  # who tried it last did not live to tell
                 lost = RuntimeError("the process died while it was being written")
-                spoiled.append(Verdict(write.place, lost, reason="crashed"))
+                spoiled.append(Verdict(write.place, write.number, attempt, lost, reason="crashed"))
                 continue
             try:
                 key = queue._key(write.form)
@@ -225,7 +237,9 @@ class Drain:
                     None if write.deletes else queue._value(write.codec, write.flags, write.payload)
                 )
             except DecodeError as damage:
-                spoiled.append(Verdict(write.place, damage, reason="undecodable"))
+                spoiled.append(
+                    Verdict(write.place, write.number, attempt, damage, reason="undecodable")
+                )
                 continue
             deliveries.append(
                 Delivery(
@@ -258,8 +272,11 @@ class Drain:
             self._threads.append(
                 threading.Thread(target=self._keep, name="hybridcore-queue-keep", daemon=True)
             )
-            for thread in self._threads:
-                thread.start()
+            try:
+                for thread in self._threads:
+                    thread.start()
+            except RuntimeError:  # no more threads: the next commit tries again
+                self._threads = [thread for thread in self._threads if thread.is_alive()]
 
     def _work(self) -> None:
         verdicts: list[Verdict] = []
@@ -268,7 +285,7 @@ class Drain:
             pause = self._paused_until - monotonic()
             claims = 0 if self._is_over_time() or pause > 0 else self._batch_size
             try:
-                batch, patience = self._exchange(verdicts, claims)
+                batch, patience, _ = self._exchange(verdicts, claims)
             except ClosedError:
                 return
             except Exception as error:
@@ -306,7 +323,7 @@ class Drain:
         for one in batch:
             failure = errors.get(one.key)
             if failure is None:
-                verdicts.append(Verdict(one.place))
+                verdicts.append(self._verdict(one))
                 continue
             verdict = self.verdict(one, failure)
             if not verdict.counts:
@@ -382,7 +399,7 @@ class Drain:
         queue, journal = self._queue, self._queue._journal
 
         def job(txn: Txn, tally: Tally) -> None:
-            full = Verdict(0, QueueFullError("the queue was full"), reason="shed")
+            full = Verdict(0, 0, error=QueueFullError("the queue was full"), reason="shed")
             level = len(queue.levels) - 1
             while level >= 0 and (tally.depth > max_items or tally.size > max_bytes):
                 if journal.shed(txn, level, tally, full):

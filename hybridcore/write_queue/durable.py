@@ -298,13 +298,16 @@ class WriteQueue:
 
     # -- bringing them out by hand ----------------------------------------------------------
 
-    def take(self, most: int = 100) -> list[Delivery]:
-        """Claim up to so many writes; `ack` or `nack` each before its lease is over."""
-        return self._drain.take(most)
+    def take(self, most: int = 100, *, done: Sequence[Delivery] = ()) -> list[Delivery]:
+        """Claim up to so many writes; `ack` or `nack` each before its lease is over.
+
+        Those ``done`` are acknowledged in the same commit.
+        """
+        return self._drain.take(most, _acks(done))
 
     def ack(self, deliveries: Sequence[Delivery]) -> int:
         """The target has them; returns how many of the claims were still ours. One commit."""
-        return self._drain.settle([Verdict(one.place) for one in deliveries])["applied"]
+        return self._drain.settle(_acks(deliveries))["applied"]
 
     def nack(self, deliveries: Sequence[Delivery], error: Exception) -> None:
         """They failed; they are tried again as `Redelivery` says, or die."""
@@ -357,7 +360,8 @@ class WriteQueue:
         drained = self._drain.close(deadline)
         left = None if deadline is None else max(0.1, deadline - monotonic())
         stored = self._committer.close(left)
-        self._owner.close()
+        if drained:  # otherwise what is under way stays claimed until its lease is over
+            self._owner.close()
         release(self._environment)
         return drained and stored and not self._tally.depth
 
@@ -386,8 +390,7 @@ class WriteQueue:
             claimed = txn.stat(self._journal.claims)["entries"]
             delayed = txn.stat(self._journal.delayed)["entries"]
             ages = [
-                self._journal.age_of(txn, level, self._clock())
-                for level in range(len(self._levels))
+                (self._journal.age_of(txn, level) or 0) / 1e9 for level in range(len(self._levels))
             ]
         counts = self._counts
         return DurableQueueStats(
@@ -572,6 +575,10 @@ class WriteQueue:
             self._journal.bind(self._environment.current())
             oldest = self._journal.oldest(txn)
         return (oldest is None or oldest >= limit) and self._drain.is_past(limit)
+
+
+def _acks(deliveries: Sequence[Delivery]) -> list[Verdict]:
+    return [Verdict(one.place, one.number, one.attempt) for one in deliveries]
 
 
 def _checked_levels(levels: Sequence[str]) -> tuple[str, ...]:

@@ -9,10 +9,12 @@ Every method of `Journal` that takes a transaction changes nothing outside of it
     lanes     xxh3-128 of the key form, place                nothing
     ready     level, place                                   what became of earlier attempts
     delayed   due, place                                     what became of earlier attempts
-    claims    place                                          owner, end of lease, earlier attempts
+    claims    place                                          owner, end of lease, lane, attempts
     dead      number                                         a `Tombstone`, payload
               0xff, xxh3-128 of the key form, number         whether a newer write came since
-    meta      ``format``, ``next``, ``tally``, ``boot``      of the directory as a whole
+    meta      ``format``, ``next``, ``tally``, ``levels``,   of the directory as a whole
+              ``identity``, ``boot``, ``booted`` (the first
+              place since the machine did)
     ========  =============================================  ====================================
 
 A *place* is a number, 8 bytes big-endian, in the order in which writes came. The places of one
@@ -29,7 +31,7 @@ from dataclasses import dataclass
 from traceback import format_exception
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import Struct
+from msgspec import MsgspecError, Struct
 from msgspec.msgpack import decode, encode
 
 from hybridcore.disk.durability import boot_id
@@ -61,13 +63,12 @@ _HEADER = struct.Struct("<QQqqBBBxI")
 """Checksum of what follows, number of the write, when it was taken (monotonic, wall clock; ns),
 level, flags, codec, size of the key form."""
 _NUMBER = struct.Struct(">Q")
-_CLAIM = struct.Struct("<Qq")
+_CLAIM = struct.Struct("<QqI16sB")
+"""Owner, end of the lease, size of the write, digest of its key form, level; `_PAST` follows."""
 _PAST = struct.Struct("<QH")
 """The number of a write, how often it was tried; its last error follows. Empty: not yet."""
 _TALLY = struct.Struct(f"<{2 * MOST_LEVELS + 2}q")
 _LEVEL_AT = 32
-_LENGTH_AT = 36
-_LENGTH = struct.Struct("<I")
 _GRAVE = b"\xff"
 _BEYOND = b"\xff" * 8
 _DELETES = 0x80
@@ -78,7 +79,19 @@ _MOVED_AT_ONCE = 1000
 class Write:
     """A write as it is stored: key and value encoded, numbered when it is taken."""
 
-    __slots__ = ("codec", "deletes", "flags", "form", "level", "mono", "payload", "waited", "wall")
+    __slots__ = (
+        "codec",
+        "deletes",
+        "flags",
+        "form",
+        "instead",
+        "level",
+        "mono",
+        "payload",
+        "size",
+        "waited",
+        "wall",
+    )
 
     def __init__(
         self, form: bytes, level: int, codec: int, flags: int, payload: bytes, deletes: bool
@@ -90,12 +103,12 @@ class Write:
         self.payload = payload
         self.deletes = deletes
         self.mono = self.wall = 0
-        self.waited = False
-
-    @property
-    def size(self) -> int:
+        self.size = _HEADER.size + len(form) + len(payload)
         """Bytes that it takes in ``data``."""
-        return _HEADER.size + len(self.form) + len(self.payload)
+        self.waited = False
+        """Whether somebody waits to be told that it is stored."""
+        self.instead: Write | None = None
+        """The one that it replaced, if that was accepted without being stored."""
 
 
 class Stored(NamedTuple):
@@ -130,6 +143,8 @@ class Verdict(NamedTuple):
     """
 
     place: int
+    number: int
+    attempt: int = 0
     error: BaseException | None = None
     again_in: float | None = None
     counts: bool = True
@@ -220,6 +235,8 @@ class Journal:
         """Numbers of the writes that died in the transaction under way."""
         self._coalesce = coalesce
         self._clock = clock
+        self._lowest = 0
+        self._booted = 0
         self._digest = xxh3_128_digest
         self._checksum = xxh3_64_intdigest
 
@@ -237,28 +254,33 @@ class Journal:
         return Tally.unpack(txn.get(b"tally", db=self.meta))
 
     def save(self, txn: Txn, tally: Tally) -> None:
-        """Store what there is."""
-        txn.put(b"tally", tally.pack(), db=self.meta)
+        """Store what there is, if it has changed: a transaction that changes nothing is free."""
+        packed = tally.pack()
+        if txn.get(b"tally", db=self.meta) != packed:
+            txn.put(b"tally", packed, db=self.meta)
 
     def start(self, txn: Txn) -> None:
         """Make ready what waited for a time of a clock that has started anew with the machine."""
         boot = boot_id().encode()
-        if txn.get(b"boot", db=self.meta) == boot:
-            return
-        txn.put(b"boot", boot, db=self.meta)
-        for key, past in _rows(txn, self.delayed):
-            self._make_ready(txn, key[8:], past)
-        txn.drop(self.delayed, delete=False)
-        for place, claim in _rows(txn, self.claims):
-            self._make_ready(txn, place, claim[_CLAIM.size :])
-        txn.drop(self.claims, delete=False)
+        if txn.get(b"boot", db=self.meta) != boot:
+            txn.put(b"boot", boot, db=self.meta)
+            txn.put(b"booted", _NUMBER.pack(self.next_place(txn)), db=self.meta)
+            for key, past in _rows(txn, self.delayed):
+                self._make_ready(txn, key[8:], past)
+            txn.drop(self.delayed, delete=False)
+            for place, claim in _rows(txn, self.claims):
+                self._make_ready(txn, place, claim[_CLAIM.size :])
+            txn.drop(self.claims, delete=False)
+        self._booted = _NUMBER.unpack(txn.get(b"booted", db=self.meta) or bytes(8))[0]
 
     def levels(self, txn: Txn, names: tuple[str, ...]) -> tuple[str, ...]:
         """The names of the levels of the directory, which are those given if it has none."""
         known = txn.get(b"levels", db=self.meta)
-        if known is not None:
-            return tuple(known.decode().split("\n"))
-        txn.put(b"levels", "\n".join(names).encode(), db=self.meta)
+        if known is None:
+            txn.put(b"levels", "\n".join(names).encode(), db=self.meta)
+        else:
+            names = tuple(known.decode().split("\n"))
+        self._lowest = len(names) - 1
         return names
 
     def identity(self, txn: Txn) -> str:
@@ -294,10 +316,13 @@ class Journal:
 
     # -- taking -----------------------------------------------------------------------------
 
-    def accept(self, txn: Txn, writes: list[Write], tally: Tally, window: int = 0) -> int:
+    def accept(
+        self, txn: Txn, writes: list[Write], tally: Tally, window: int = 0, again: int = 0
+    ) -> int:
         """Store writes; returns how many took the place of one of their key that waits.
 
-        Within ``window`` ns of coming they are not ready.
+        Within ``window`` ns of coming they are not ready. They supersede dead letters of their
+        keys: all, or if they come ``again`` those older than the letter of that number.
         """
         number = self.next_place(txn)
         rows, lane_rows, heads = [], [], []
@@ -309,7 +334,7 @@ class Journal:
                 digest = self._digest(write.form)
                 last = _last_place(lanes, digest)
                 if any_dead:
-                    self._supersede_dead(txn, digest)
+                    self._supersede_dead(txn, digest, again or number)
                 if (
                     last is not None
                     and self._coalesce
@@ -348,10 +373,11 @@ class Journal:
         if txn.get(place, db=self.claims) is not None:
             return False
         data = txn.get(place, db=self.data)
-        if data is None:
+        if data is None or len(data) < _HEADER.size:
             return False
         _, _, mono, wall, level, _, _, _ = _HEADER.unpack_from(data)
         write.mono, write.wall = mono, wall  # it has waited for so long
+        level = min(level, self._lowest)
         more_urgent = min(level, write.level)
         if more_urgent != level:
             past = txn.pop(bytes((level,)) + place, db=self.ready)
@@ -431,69 +457,94 @@ class Journal:
         over = [
             (place, claim)
             for place, claim in _rows(txn, self.claims)
-            if is_over(_NUMBER.unpack(place)[0], *_CLAIM.unpack_from(claim))
+            if is_over(_NUMBER.unpack(place)[0], *_CLAIM.unpack_from(claim)[:2])
         ]
         for place, claim in over:
             txn.delete(place, db=self.claims)
-            self._make_ready(txn, place, claim[_CLAIM.size :])
+            level = _CLAIM.unpack_from(claim)[-1]
+            txn.put(bytes((level,)) + place, claim[_CLAIM.size :], db=self.ready)
         return len(over)
 
     def claim(
-        self, txn: Txn, level: int, most: int, owner: int, until: int, tally: Tally
+        self,
+        txn: Txn,
+        level: int,
+        most: int,
+        owner: int,
+        until: int,
+        tally: Tally,
+        least_age: int = 0,
     ) -> list[Claimed]:
         """Claim up to ``most`` ready writes of a level, the oldest first.
 
-        The attempt is counted now: who dies of it has had it.
+        It ends before the first that has waited for less than ``least_age`` ns. The attempt is
+        counted now: who dies of it has had it.
         """
         claimed: list[Claimed] = []
         prefix = bytes((level,))
+        claims: list[tuple[bytes, bytes]] = []
         with txn.cursor(self.ready) as cursor:
             found = cursor.set_range(prefix)
-            while found and len(claimed) < most and cursor.key()[:1] == prefix:
-                place, past = cursor.key()[1:], cursor.value()
-                found = cursor.delete() and bool(cursor.key())
+            while found and len(claimed) < most:
+                key = cursor.key()
+                if key[0] != level:
+                    break
+                place, past = key[1:], cursor.value()
                 data = txn.get(place, db=self.data)
                 if data is None:
+                    found = cursor.delete() and bool(cursor.key())
                     continue
                 try:
                     write = self.unpack(place, data)
                 except DecodeError as error:
-                    self._bury_damaged(txn, place, data, error, tally)
+                    cursor.delete()
+                    self._bury_damaged(txn, place, level, data, error, tally)
                     found = cursor.set_range(prefix)
                     continue
+                if least_age and self._waited(write.place, write.mono, write.wall) < least_age:
+                    break
+                found = cursor.delete() and bool(cursor.key())
                 number, attempts = _PAST.unpack_from(past) if past else (0, 0)
                 if number != write.number:  # those were of a write that this one replaced
                     attempts, past = 0, b""
-                attempts += 1
+                attempts = min(attempts + 1, 0xFFFF)
                 said = past[_PAST.size :]
-                past = _PAST.pack(write.number, min(attempts, 0xFFFF)) + said
-                txn.put(place, _CLAIM.pack(owner, until) + past, db=self.claims)
+                claim = _CLAIM.pack(owner, until, write.size, self._digest(write.form), level)
+                claims.append((place, claim + _PAST.pack(write.number, attempts) + said))
                 claimed.append(Claimed(write, attempts, said.decode(errors="replace")))
+        if claims:
+            with txn.cursor(self.claims) as cursor:
+                cursor.putmulti(claims)
         return claimed
 
-    def oldest_of(self, txn: Txn, level: int) -> tuple[int, int] | None:
-        """Place of the ready write of a level that is to go first, and when it was taken."""
-        prefix = bytes((level,))
+    def age_of(self, txn: Txn, level: int) -> int | None:
+        """Nanoseconds that the first ready write of a level has waited, if there is one."""
         with txn.cursor(self.ready) as cursor:
-            if not cursor.set_range(prefix) or cursor.key()[:1] != prefix:
+            if not cursor.set_range(bytes((level,))):
                 return None
-            place = cursor.key()[1:]
+            key = cursor.key()
+            if key[0] != level:
+                return None
+        place = key[1:]
         data = txn.get(place, db=self.data)
-        mono = 0 if data is None else _HEADER.unpack_from(data)[2]
-        return _NUMBER.unpack(place)[0], mono
+        if data is None or len(data) < _HEADER.size:
+            return 0
+        _, _, mono, wall, _, _, _, _ = _HEADER.unpack_from(data)
+        return self._waited(_NUMBER.unpack(place)[0], mono, wall)
 
-    def age_of(self, txn: Txn, level: int, now: int) -> float:
-        """Seconds that the first ready write of a level has waited; 0 if there is none."""
-        first = self.oldest_of(txn, level)
-        return 0.0 if first is None else max(0.0, (now - first[1]) / 1e9)
+    def _waited(self, place: int, mono: int, wall: int) -> int:
+        """Nanoseconds; of what was taken before the machine booted the wall clock has to tell."""
+        return max(0, time.time_ns() - wall if place < self._booted else self._clock() - mono)
 
     def extend(self, txn: Txn, places: Iterable[int], owner: int, until: int) -> None:
         """Let the leases of an owner end later."""
         for place in map(_NUMBER.pack, places):
             claim = txn.get(place, db=self.claims)
-            if claim is not None and _CLAIM.unpack_from(claim)[0] == owner:
-                past = claim[_CLAIM.size :]
-                txn.put(place, _CLAIM.pack(owner, until) + past, db=self.claims)
+            if claim is not None:
+                whose, _, *rest = _CLAIM.unpack_from(claim)
+                if whose == owner:
+                    past = claim[_CLAIM.size :]
+                    txn.put(place, _CLAIM.pack(owner, until, *rest) + past, db=self.claims)
 
     def settle(self, txn: Txn, verdict: Verdict, owner: int, tally: Tally) -> str:
         """Carry out a verdict; returns what became of the write.
@@ -501,31 +552,38 @@ class Journal:
         ``"applied"``, ``"delayed"``, ``"dead"``, ``"superseded"`` when a newer one of its key takes
         its place, or ``"lost"`` when the lease was over and somebody else has it.
         """
-        place = _NUMBER.pack(verdict.place)
+        place, error = _NUMBER.pack(verdict.place), verdict.error
         claim = txn.get(place, db=self.claims)
-        if claim is None or _CLAIM.unpack_from(claim)[0] != owner:
+        if claim is None:
+            return "lost"
+        whose, _, size, digest, level = _CLAIM.unpack_from(claim)
+        number, attempt = _PAST.unpack_from(claim, _CLAIM.size)
+        if (
+            whose != owner
+            or number != verdict.number
+            or (error is not None and attempt != verdict.attempt)
+        ):
             return "lost"
         txn.delete(place, db=self.claims)
-        data = txn.get(place, db=self.data)
-        if data is None:
-            return "lost"
-        if verdict.error is None:
-            self._finish(txn, place, data, tally)
+        if error is None:
+            self._finish(txn, place, digest, level, size, tally)
             return "applied"
-        write, past = self.unpack(place, data), claim[_CLAIM.size :]
-        pause = verdict.again_in
-        if pause is None:
-            attempts = _PAST.unpack_from(past)[1]
-            self._bury(txn, write, attempts, verdict, tally)
-            self._finish(txn, place, data, tally)
+        if verdict.again_in is None:
+            data = txn.get(place, db=self.data) or b""
+            try:
+                write = self.unpack(place, data)
+            except DecodeError as damage:
+                self._bury_damaged(txn, place, level, data, damage, tally)
+                return "dead"
+            self._bury(txn, write, digest, attempt, verdict, tally)
+            self._finish(txn, place, digest, level, size, tally)
             return "dead"
-        if self._coalesce and self._followers(txn, write):
-            self._finish(txn, place, data, tally, pause)
+        if self._coalesce and self._has_followers(txn, digest, place):
+            self._finish(txn, place, digest, level, size, tally, verdict.again_in)
             return "superseded"
-        number, attempts = _PAST.unpack_from(past)
-        said = f"{type(verdict.error).__name__}: {verdict.error}".encode(errors="replace")
-        past = _PAST.pack(number, attempts - (not verdict.counts)) + said[:MOST_ERROR]
-        self._delay(txn, place, pause, past)
+        said = f"{type(error).__name__}: {error}".encode(errors="replace")[:MOST_ERROR]
+        past = _PAST.pack(number, attempt - (not verdict.counts)) + said
+        self._delay(txn, place, verdict.again_in, past)
         return "delayed"
 
     def shed(self, txn: Txn, level: int, tally: Tally, verdict: Verdict) -> bool:
@@ -536,20 +594,28 @@ class Journal:
                 return False
             place = cursor.key()[1:]
             cursor.delete()
-        data = txn.get(place, db=self.data)
-        if data is not None:
+        data = txn.get(place, db=self.data) or b""
+        try:
             write = self.unpack(place, data)
-            self._bury(txn, write, 0, verdict, tally)
-            self._finish(txn, place, data, tally)
+        except DecodeError as error:
+            self._bury_damaged(txn, place, level, data, error, tally)
+        else:
+            digest = self._digest(write.form)
+            self._bury(txn, write, digest, 0, verdict, tally)
+            self._finish(txn, place, digest, level, write.size, tally)
         return True
 
     def _finish(
-        self, txn: Txn, place: bytes, data: bytes, tally: Tally, pause: float = 0.0
+        self,
+        txn: Txn,
+        place: bytes,
+        digest: bytes,
+        level: int,
+        size: int,
+        tally: Tally,
+        pause: float = 0.0,
     ) -> None:
         """Remove a write; the next one of its key is ready now, or after a pause."""
-        end = _HEADER.size + _LENGTH.unpack_from(data, _LENGTH_AT)[0]
-        digest = self._digest(data[_HEADER.size : end])
-        level = data[_LEVEL_AT]
         txn.delete(place, db=self.data)
         with txn.cursor(self.lanes) as cursor:
             if cursor.set_key(digest + place):
@@ -561,12 +627,12 @@ class Journal:
                     else:
                         self._make_ready(txn, key[16:], b"")
         tally.items[level] -= 1
-        tally.sizes[level] -= len(data)
+        tally.sizes[level] -= size
 
-    def _followers(self, txn: Txn, write: Stored) -> bool:
+    def _has_followers(self, txn: Txn, digest: bytes, place: bytes) -> bool:
         """Whether a newer write of the key waits."""
         with txn.cursor(self.lanes) as cursor:
-            return _last_place(cursor, self._digest(write.form)) != _NUMBER.pack(write.place)
+            return _last_place(cursor, digest) != place
 
     def _delay(self, txn: Txn, place: bytes, pause: float, past: bytes) -> None:
         due = self._clock() + int(pause * 1e9)
@@ -575,12 +641,20 @@ class Journal:
     def _make_ready(self, txn: Txn, place: bytes, past: bytes) -> None:
         data = txn.get(place, db=self.data)
         if data is not None:
-            level = _HEADER.unpack_from(data)[4]
-            txn.put(bytes((level,)) + place, past, db=self.ready)
+            level = data[_LEVEL_AT] if len(data) > _LEVEL_AT else self._lowest
+            txn.put(bytes((min(level, self._lowest),)) + place, past, db=self.ready)
 
     # -- what died --------------------------------------------------------------------------
 
-    def _bury(self, txn: Txn, write: Stored, attempts: int, verdict: Verdict, tally: Tally) -> None:
+    def _bury(
+        self,
+        txn: Txn,
+        write: Stored,
+        digest: bytes,
+        attempts: int,
+        verdict: Verdict,
+        tally: Tally,
+    ) -> None:
         error = verdict.error
         stone = Tombstone(
             number=write.number,
@@ -597,36 +671,40 @@ class Journal:
             message=str(error),
             traceback="".join(format_exception(error)) if error is not None else "",
         )
-        self._entomb(txn, _NUMBER.pack(write.number), stone, write.payload, tally)
+        place = _NUMBER.pack(write.place)
+        superseded = self._has_followers(txn, digest, place)
+        self._entomb(txn, _NUMBER.pack(write.number), stone, write.payload, tally, superseded)
 
     def _bury_damaged(
-        self, txn: Txn, place: bytes, data: bytes, error: DecodeError, tally: Tally
+        self, txn: Txn, place: bytes, level: int, data: bytes, error: DecodeError, tally: Tally
     ) -> None:
         """Keep the bytes that cannot be read; which key they were of only its lane tells."""
-        level = min(data[_LEVEL_AT], MOST_LEVELS - 1) if len(data) > _LEVEL_AT else 0
         number = int(_NUMBER.unpack(place)[0])
         stone = Tombstone(
             number, b"", level, 0, 0, False, 0, 0.0, time.time(), "damaged", *_said(error), ""
         )
         self._entomb(txn, place, stone, data, tally)
-        txn.delete(place, db=self.data)
-        for key, _ in _rows(txn, self.lanes):
-            if key[16:] == place:
-                with txn.cursor(self.lanes) as cursor:
-                    cursor.set_key(key)
-                    cursor.delete()
-                    if cursor.key()[:16] == key[:16]:
-                        self._make_ready(txn, cursor.key()[16:], b"")
-        tally.items[level] -= 1
-        tally.sizes[level] -= len(data)
+        with txn.cursor(self.lanes) as cursor:
+            lane = next((key[:16] for key, _ in cursor if key[16:] == place), None)
+        if lane is None:
+            txn.delete(place, db=self.data)
+        else:
+            self._finish(txn, place, lane, level, len(data), tally)
 
     def _entomb(
-        self, txn: Txn, number: bytes, stone: Tombstone, payload: bytes, tally: Tally
+        self,
+        txn: Txn,
+        number: bytes,
+        stone: Tombstone,
+        payload: bytes,
+        tally: Tally,
+        superseded: bool = False,
     ) -> None:
         head = encode(stone)
         value = len(head).to_bytes(4, "little") + head + payload
         txn.put(number, value, db=self.dead)
-        txn.put(_GRAVE + self._digest(stone.key) + number, b"", db=self.dead)
+        grave = _GRAVE + self._digest(stone.key) + number
+        txn.put(grave, b"1" if superseded else b"", db=self.dead)
         self.buried.append(stone.number)
         tally.dead += 1
         tally.dead_bytes += len(value)
@@ -639,45 +717,52 @@ class Journal:
         with txn.cursor(self.dead) as cursor:
             there = cursor.set_range(_NUMBER.pack(after + 1))
             while there and len(found) < most and cursor.key()[:1] != _GRAVE:
-                found.append(_exhumed(cursor.value()))
+                found.append(_exhumed(*cursor.item()))
                 there = cursor.next()
         return found
 
     def dead_letter(self, txn: Txn, number: int) -> tuple[Tombstone, bytes] | None:
         """The one of this number."""
         value = txn.get(_NUMBER.pack(number), db=self.dead)
-        return None if value is None else _exhumed(value)
+        return None if value is None else _exhumed(_NUMBER.pack(number), value)
 
     def remove_dead(self, txn: Txn, number: int, tally: Tally) -> bool:
         """Forget one; False if there is none of this number."""
         value = txn.pop(_NUMBER.pack(number), db=self.dead)
         if value is None:
             return False
-        txn.delete(
-            _GRAVE + self._digest(_exhumed(value)[0].key) + _NUMBER.pack(number), db=self.dead
-        )
+        name = _NUMBER.pack(number)
+        txn.delete(_GRAVE + self._digest(_exhumed(name, value)[0].key) + name, db=self.dead)
         tally.dead -= 1
         tally.dead_bytes -= len(value)
         return True
 
     def is_superseded(self, txn: Txn, stone: Tombstone) -> bool:
-        """Whether a newer write of its key was taken since it died, or before and waits still."""
+        """Whether a newer write of its key was taken, before it died or since."""
         grave = _GRAVE + self._digest(stone.key) + _NUMBER.pack(stone.number)
-        return bool(txn.get(grave, db=self.dead)) or self.last_of(txn, stone.key) is not None
+        return bool(txn.get(grave, db=self.dead))
 
-    def _supersede_dead(self, txn: Txn, digest: bytes) -> None:
+    def _supersede_dead(self, txn: Txn, digest: bytes, before: int) -> None:
         prefix = _GRAVE + digest
         with txn.cursor(self.dead) as cursor:
             found = cursor.set_range(prefix)
-            while found and cursor.key()[:17] == prefix:
+            while found:
+                key = cursor.key()
+                if key[:17] != prefix or _NUMBER.unpack(key[17:])[0] >= before:
+                    break
                 if not cursor.value():
-                    cursor.put(cursor.key(), b"1")
+                    cursor.put(key, b"1")
                 found = cursor.next()
 
 
-def _exhumed(value: bytes) -> tuple[Tombstone, bytes]:
+def _exhumed(number: bytes, value: bytes) -> tuple[Tombstone, bytes]:
     end = 4 + int.from_bytes(value[:4], "little")
-    return decode(value[4:end], type=Tombstone), value[end:]
+    try:
+        return decode(value[4:end], type=Tombstone), value[end:]
+    except MsgspecError as error:
+        number = int(_NUMBER.unpack(number)[0])
+        stone = Tombstone(number, b"", 0, 0, 0, False, 0, 0.0, 0.0, "damaged", *_said(error), "")
+        return stone, value
 
 
 def _said(error: BaseException) -> tuple[str, str]:

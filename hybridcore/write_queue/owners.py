@@ -18,11 +18,24 @@ class Owner:
     """This process as an owner of claims: a number, and a file that is locked while it lives."""
 
     def __init__(self, directory: Path) -> None:
-        self.number = randbits(63)
         self._directory = directory
-        self._file = directory / f"{_PREFIX}{self.number:016x}"
-        self._fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        _lock(self._fd)
+        self._fd = -1
+        while self._fd < 0:
+            self.number = randbits(63)
+            self._file = directory / f"{_PREFIX}{self.number:016x}"
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+            fd = os.open(self._file, flags, 0o600)
+            if _lock(fd) and self._file.exists():
+                self._fd = fd
+            else:  # somebody swept it up before it was locked
+                os.close(fd)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the files of owners that have died without claims that somebody would notice."""
+        for file in self._directory.glob(f"{_PREFIX}*"):
+            with suppress(ValueError):
+                self.is_gone(int(file.name.removeprefix(_PREFIX), 16))
 
     def is_gone(self, other: int) -> bool:
         """Whether another owner is certain to have died; its file is removed then."""
