@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hybridcore.disk.environment import Environment
-    from hybridcore.write_queue.journal import Journal, Tally, Txn, Write
+    from hybridcore.write_queue.journal import Journal, Txn
+    from hybridcore.write_queue.records import Tally, Write
 
 T = TypeVar("T")
 
@@ -268,7 +269,7 @@ class Committer:
 
         def work(txn: Txn) -> tuple[Tally, int]:
             self._journal.bind(self._environment.current())
-            self._journal.buried = []
+            self._journal.graves.buried = []
             tally = self._journal.tally(txn)
             coalesced = self._journal.accept(txn, writes, tally, self._window) if writes else 0
             for job in jobs:
@@ -297,7 +298,7 @@ class Committer:
                 self._logs.warning("the write queue cannot be synced: %s", raised_by(error))
                 unsure = error
         try:
-            self._committed(tally, writes, coalesced, self._journal.buried)
+            self._committed(tally, writes, coalesced, self._journal.graves.buried)
         except Exception as error:
             self._logs.warning("the write queue cannot go on: %s", raised_by(error))
         return unsure, False

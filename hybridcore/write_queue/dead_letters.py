@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hybridcore.write_queue.durable import WriteQueue
-    from hybridcore.write_queue.journal import Tally, Tombstone, Txn, Write
+    from hybridcore.write_queue.graves import Tombstone
+    from hybridcore.write_queue.journal import Txn
+    from hybridcore.write_queue.records import Tally, Write
 
 _UNCHANGED: Any = object()
 _AT_ONCE = 500
@@ -66,7 +68,7 @@ class DeadLetters:
         while True:
             with self._queue._environment.reading(buffers=False) as txn:
                 self._bind()
-                found = self._queue._journal.dead_letters(txn, after, _AT_ONCE)
+                found = self._queue._journal.graves.after(txn, after, _AT_ONCE)
                 letters = [self._letter(txn, *each) for each in found]
             if not letters:
                 return
@@ -77,7 +79,7 @@ class DeadLetters:
         """The letter of this id, if there is one."""
         with self._queue._environment.reading(buffers=False) as txn:
             self._bind()
-            found = self._queue._journal.dead_letter(txn, number)
+            found = self._queue._journal.graves.get(txn, number)
             return None if found is None else self._letter(txn, *found)
 
     def replay(
@@ -167,7 +169,7 @@ class DeadLetters:
             some = numbers[start : start + _AT_ONCE]
 
             def job(txn: Txn, tally: Tally, some: list[int] = some) -> int:
-                return sum(journal.remove_dead(txn, number, tally) for number in some)
+                return sum(journal.graves.remove(txn, number, tally) for number in some)
 
             removed += self._queue._committer.carry_out(job)
         return removed
@@ -176,10 +178,10 @@ class DeadLetters:
         journal = self._queue._journal
 
         def job(txn: Txn, tally: Tally) -> bool:
-            found = journal.dead_letter(txn, number)
-            if found is None or (journal.is_superseded(txn, found[0]) and not force):
+            found = journal.graves.get(txn, number)
+            if found is None or (journal.graves.is_superseded(txn, found[0]) and not force):
                 return False  # somebody else was faster, or the key was written since
-            journal.remove_dead(txn, number, tally)
+            journal.graves.remove(txn, number, tally)
             journal.accept(txn, [write], tally, again=number)
             return True
 
@@ -218,6 +220,6 @@ class DeadLetters:
             attempts=stone.attempts,
             taken_at=stone.taken,
             died_at=stone.died,
-            superseded=queue._journal.is_superseded(txn, stone),
+            superseded=queue._journal.graves.is_superseded(txn, stone),
             size=len(payload),
         )

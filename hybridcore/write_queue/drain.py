@@ -22,14 +22,15 @@ from hybridcore.logs import raised_by
 from hybridcore.origins import Origin
 from hybridcore.origins.threads import in_background
 from hybridcore.write_queue.delivery import Delivery, OriginTarget
-from hybridcore.write_queue.journal import Verdict
+from hybridcore.write_queue.records import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hybridcore.write_queue.delivery import Handler
     from hybridcore.write_queue.durable import WriteQueue
-    from hybridcore.write_queue.journal import Claimed, Tally, Txn
+    from hybridcore.write_queue.journal import Txn
+    from hybridcore.write_queue.records import Claimed, Tally
 
 POLL = 0.25
 """Seconds between two looks for what other processes took, or left behind."""

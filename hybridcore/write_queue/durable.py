@@ -24,8 +24,9 @@ from hybridcore.write_queue.committer import Committer, room_for_addresses
 from hybridcore.write_queue.dead_letters import DeadLetters
 from hybridcore.write_queue.drain import Drain
 from hybridcore.write_queue.exits import close_at_exit
-from hybridcore.write_queue.journal import LAYOUT, MOST_LEVELS, Journal, Tally, Verdict, Write
+from hybridcore.write_queue.journal import LAYOUT, Journal
 from hybridcore.write_queue.owners import Owner
+from hybridcore.write_queue.records import MOST_LEVELS, Tally, Verdict, Write
 from hybridcore.write_queue.redelivery import Redelivery
 
 if TYPE_CHECKING:
