@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcore import GitHubOrigin, HttpOrigin
 from hybridcore.cli.demo_github import REPO, TOKEN, file_of
+from hybridcore.cli.demo_s3 import ACCESS, BUCKET, object_of
+from hybridcore.cli.demo_side import address_of
 from hybridcore.origins import Origin
 from hybridcore.origins.github_quota import Limits
 from hybridcore.types import Loaded, NotModified
@@ -53,9 +55,30 @@ def _github(url: str, workers: int) -> Origin[str, Any]:
     )
 
 
+def _redis(url: str, workers: int) -> Origin[str, Any]:
+    from hybridcore import RedisOrigin
+
+    return RedisOrigin(address_of(url), max_connections=workers)
+
+
+def _s3(url: str, workers: int) -> Origin[str, Any]:
+    from hybridcore import ObjectStoreOrigin
+
+    return ObjectStoreOrigin(
+        f"s3://{BUCKET}",
+        options={**ACCESS, "endpoint": address_of(url)},
+        client_options={"allow_http": True},
+        retries=5,
+        max_connections=workers,
+        decode=lambda body, kind: body,
+    )
+
+
 DEMOS = {
     "http": Demo("hybridcore.cli.demo_origin", str, _http, tells_ttl=True),
     "github-sim": Demo("hybridcore.cli.demo_github", file_of, _github, tells_ttl=False),
+    "redis": Demo("hybridcore.cli.demo_redis", str, _redis, tells_ttl=False),
+    "s3-sim": Demo("hybridcore.cli.demo_s3", object_of, _s3, tells_ttl=False),
 }
 """By the name that ``--origin`` takes."""
 

@@ -29,9 +29,14 @@ if TYPE_CHECKING:
 WITHOUT_CACHE = 2_000
 """Requests that are replayed without a cache; none of them would teach more."""
 
-ORIGINS = ("http", "github-sim")
+ORIGINS = ("http", "github-sim", "redis", "s3-sim")
 
 NEEDED = ("httpx", "rich", "starlette", "uvicorn")
+NEEDED_FOR = {
+    "redis": ("redis", "pip install hybridcore[redis]"),
+    "s3-sim": ("obstore", "pip install hybridcore[objects] 'moto[s3,server]'"),
+}
+"""By origin: a module that it needs, and how to get it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,8 @@ def add_to(commands: Subparsers) -> None:
         "--origin",
         choices=ORIGINS,
         default="http",
-        help="what is started and asked: a web service, or a simulated GitHub with its quota",
+        help="what is started and asked: a web service, a simulated GitHub with its quota, a "
+        "redis-server, or a simulated S3",
     )
     add(
         "--latency",
@@ -152,6 +158,13 @@ def replay(options: argparse.Namespace) -> int:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f"replay needs {', '.join(missing)}: pip install hybridcore[demo]")
+    module, way = NEEDED_FOR.get(options.origin, (None, ""))
+    if module is not None and find_spec(module) is None:
+        raise UsageError(f"--origin {options.origin} needs {module}: {way}")
+    if options.origin == "s3-sim" and find_spec("moto") is None:
+        raise UsageError(f"--origin s3-sim needs moto: {way}")
+    if options.origin == "redis" and shutil.which("redis-server") is None:
+        raise UsageError("--origin redis needs redis-server, which is not installed")
     from hybridcore.cli.processes import RunFailedError
     from hybridcore.cli.tables import Screen
 
@@ -200,7 +213,7 @@ def _replay(options: argparse.Namespace, screen: Screen) -> Report:
         if options.json is not None:
             _write(options.json, report)  # a file that cannot be written is told before the work
         more = []
-        if options.origin == "github-sim":
+        if options.origin != "http":
             files = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "keys.json"
             files.write_text(json.dumps(sorted(set(trace.keys))))
             more = ["--files", str(files)]

@@ -29,10 +29,14 @@ KINDS = {
 KIND = {
     "http": "HTTP on loopback",
     "github-sim": "a simulated GitHub on loopback, the keys as its files",
+    "redis": "a redis-server on loopback, as fast as it is",
+    "s3-sim": "a simulated S3 on loopback, the keys as its objects",
 }
 LIMIT = {
     "http": "{:,} requests/s at most",
     "github-sim": "limits that a replay of minutes does not reach",
+    "redis": "no limit",
+    "s3-sim": "no limit",
 }
 """What ``--origin`` starts, and what it allows."""
 
@@ -60,8 +64,7 @@ class Screen:
         )
         self._note(
             "origin",
-            f"{KIND[report.origin]}; latency {_time(service.latency)} (median, log-normal, sigma "
-            f"{service.latency_sigma:g}), bodies {_size(service.size)} (median), "
+            f"{KIND[report.origin]}; {_latency(report)}bodies {_size(service.size)} (median), "
             f"{LIMIT[report.origin].format(service.rate)}",
         )
         self._note(
@@ -214,3 +217,13 @@ def _size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1024
     return f"{count:.3g} GiB"
+
+
+def _latency(report: Report) -> str:
+    """How long the origin takes, where that is ours to say."""
+    if report.origin == "redis":
+        return ""
+    service = report.service
+    return (
+        f"latency {_time(service.latency)} (median, log-normal, sigma {service.latency_sigma:g}), "
+    )

@@ -79,6 +79,22 @@ def test_a_simulated_github(tmp_path):
     assert bare["served"]["quota"] == 129
 
 
+@pytest.mark.parametrize("origin", ["redis", "s3-sim"])
+def test_other_origins(tmp_path, origin):
+    """A redis-server and a simulated S3 serve the same values, and are counted."""
+    if origin == "redis" and shutil.which("redis-server") is None:
+        pytest.skip("there is no redis-server here")
+    numbers = tmp_path / "numbers.json"
+    keys = ["a/../b", "docs/x.md", "odd ?#%", *map(str, range(40))] * 3
+    trace = trace_of(tmp_path / "t.txt", keys)
+    done = hybridcore("replay", trace, "--origin", origin, "--json", numbers, *QUICK)
+    assert done.returncode == 0, done.stderr
+    cold, warm, _, bare = json.loads(numbers.read_bytes())["runs"]
+    assert cold["served"]["ok"] == 43
+    assert warm["served"]["ok"] == 0
+    assert bare["served"]["ok"] == 129
+
+
 def test_an_origin_that_there_is_not():
     """An unknown origin is refused, with those that there are."""
     done = hybridcore("replay", "--origin", "ftp")
