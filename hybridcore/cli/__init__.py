@@ -22,6 +22,7 @@ COMMANDS = (
     "queue",
     "recommend",
     "replay",
+    "rules",
     "simulate",
     "stats",
     "warm",

@@ -1,0 +1,298 @@
+"""Alert rules: those built in, of objectives, and read from TOML; exported for Prometheus."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hybridcore.errors import ConfigurationError
+from hybridcore.monitoring.signals import Deviation, Gauge, Increase, Share, Signal
+from hybridcore.monitoring.slo import Slo
+from hybridcore.units import seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Severity = Literal["page", "ticket"]
+
+RUNBOOKS = "https://hybridcore.readthedocs.io/en/latest/runbooks.html"
+_ALERT = re.compile(r"[A-Z][A-Za-z0-9]*")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An alert: fires when a signal was beyond its bound ``lasting`` seconds long.
+
+    It is over when the signal is back within ``clear`` (default: the bound itself), or unknown.
+    Exactly one of ``above`` and ``below`` is given; ``settled`` leaves out caches that are younger.
+
+    Raises:
+        ConfigurationError: the name is not CamelCase, the bounds do not fit.
+    """
+
+    name: str
+    signal: Signal
+    summary: str
+    above: float | None = None
+    below: float | None = None
+    clear: float | None = None
+    lasting: float = 0.0
+    severity: Severity = "ticket"
+    settled: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _ALERT.fullmatch(self.name):
+            raise ConfigurationError(f'expected a name such as "OriginFailing", got {self.name!r}')
+        if (self.above is None) == (self.below is None):
+            raise ConfigurationError(f"{self.name}: expected one of above and below")
+        for name in ("above", "below", "clear", "lasting", "settled"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigurationError(f"{self.name}: {name} is to be a number, got {value!r}")
+            if not math.isfinite(value):
+                raise ConfigurationError(f"{self.name}: {name} is to be finite, got {value!r}")
+        if self.severity not in ("page", "ticket"):
+            raise ConfigurationError(
+                f'{self.name}: severity is "page" or "ticket", got {self.severity!r}'
+            )
+        if self.clear is not None and (
+            self.clear > self.above if self.above is not None else self.clear < (self.below or 0.0)
+        ):
+            raise ConfigurationError(
+                f"{self.name}: clear={self.clear!r} is beyond the bound, so it would never be over"
+            )
+
+    def beyond(self, value: float, *, firing: bool = False) -> bool:
+        """Whether a value is beyond the bound; of an alert that fires, beyond ``clear``."""
+        if self.above is not None:
+            return value > (self.clear if firing and self.clear is not None else self.above)
+        assert self.below is not None
+        return value < (self.clear if firing and self.clear is not None else self.below)
+
+    @property
+    def runbook(self) -> str:
+        """Where it is told what to do."""
+        return f"{RUNBOOKS}#{self.name.lower()}"
+
+    def promql(self) -> str:
+        """The expression for Prometheus, with the hysteresis."""
+        sign, bound = (">", self.above) if self.above is not None else ("<", self.below)
+        text = self.signal.promql()
+        whole = f"({text} {sign} {bound:g})"
+        if self.clear is not None:
+            firing = f'ALERTS{{alertname="Hybridcore{self.name}",alertstate="firing"}}'
+            whole += f" or ({text} {sign} {self.clear:g} and on (job, cache) {firing})"
+        if self.settled:
+            age = "min by (job, cache) (hybridcore_uptime_seconds)"
+            whole = f"({whole}) and {age} > {self.settled:g}"
+        return whole
+
+
+def _requests(window: float, **where: str) -> Increase:
+    return Increase("hybridcore_requests_total", window, where)
+
+
+SIGNALS: dict[str, Signal] = {
+    "origin_error_ratio": Share(
+        _requests(60, tier="origin", result="error"), _requests(60, tier="origin"), least=5
+    ),
+    "origin_mean_seconds_deviation": Deviation(
+        Share(
+            Increase("hybridcore_request_duration_seconds_sum", 60, {"tier": "origin"}),
+            Increase("hybridcore_request_duration_seconds_count", 60, {"tier": "origin"}),
+            least=10,
+        ),
+        floor=0.005,
+    ),
+    "memory_hit_ratio": Share(
+        _requests(60, tier="memory", result="hit"), _requests(60, tier="memory"), least=100
+    ),
+    "memory_hit_ratio_deviation": Deviation(
+        Share(_requests(60, tier="memory", result="hit"), _requests(60, tier="memory"), least=100)
+    ),
+    "breaker_open": Gauge("hybridcore_breaker_state", {"state": "open"}),
+    "disk_errors": Increase("hybridcore_errors_total", 120, {"class": "disk"}),
+    "queue_oldest_seconds": Gauge("hybridcore_queue_oldest_seconds"),
+    "dead_letters": Increase("hybridcore_queue_writes_total", 300, {"result": "died"}),
+    "quota_minutes_left": Share(
+        Gauge("hybridcore_origin_quota_left"),
+        Increase("hybridcore_origin_quota_used_total", 60),
+    ),
+}
+"""What rules read from TOML can look at, by name."""
+
+BUILT_IN = (
+    Rule(
+        "OriginFailing",
+        SIGNALS["origin_error_ratio"],
+        "More than 20 % of the loads of the origin fail.",
+        above=0.2,
+        clear=0.1,
+        lasting=30,
+        severity="page",
+    ),
+    Rule(
+        "OriginSlow",
+        SIGNALS["origin_mean_seconds_deviation"],
+        "Loads of the origin take much longer than in the hour before.",
+        above=8,
+        clear=4,
+        lasting=60,
+    ),
+    Rule(
+        "HitRatioCollapsed",
+        SIGNALS["memory_hit_ratio_deviation"],
+        "Memory hits far less often than in the hour before.",
+        below=-8,
+        clear=-4,
+        lasting=60,
+        settled=900,
+    ),
+    Rule(
+        "BreakerOpen",
+        SIGNALS["breaker_open"],
+        "The breaker of the origin is open: loads are not tried.",
+        above=0.5,
+        lasting=30,
+        severity="page",
+    ),
+    Rule(
+        "DiskFailing",
+        SIGNALS["disk_errors"],
+        "The disk tier fails and is passed over.",
+        above=0,
+        severity="page",
+    ),
+    Rule(
+        "QueueStalled",
+        SIGNALS["queue_oldest_seconds"],
+        "Writes wait for longer than a minute.",
+        above=60,
+        clear=30,
+        severity="page",
+    ),
+    Rule("DeadLetters", SIGNALS["dead_letters"], "Writes were given up.", above=0),
+    Rule(
+        "QuotaRunsOut",
+        SIGNALS["quota_minutes_left"],
+        "The quota of the origin is used up within five minutes at this rate.",
+        below=5,
+        clear=10,
+    ),
+)
+"""The rules that come along; docs/runbooks.md has a section for each."""
+
+_KEYS = {"name", "signal", "summary", "above", "below", "clear", "for", "severity", "settled"}
+
+
+def of_slos(slos: Iterable[Slo]) -> list[Rule]:
+    """The burn-rate alerts of objectives."""
+    return [
+        Rule(
+            slo.alert_name(burn.name),
+            slo.burn(burn),
+            f"{slo.name}: its error budget burns {burn.factor:g} times too fast.",
+            above=slo.bound(burn),
+            lasting=burn.lasting,
+            severity=burn.severity,
+        )
+        for slo in slos
+        for burn in slo.burns()
+    ]
+
+
+def load(path: str | os.PathLike[str]) -> list[Rule]:
+    """Read rules (``[[rule]]``) and objectives (``[[slo]]``) from a TOML file.
+
+    Raises:
+        ConfigurationError: with the file, the line and the reason.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    shown = os.fspath(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        found = tomllib.loads(text)
+    except ValueError as error:  # of TOML, which tells the line, or of UTF-8
+        raise ConfigurationError(f"{shown}: {error}") from None
+    if unknown := sorted(set(found) - {"rule", "slo"}):
+        raise ConfigurationError(f"{shown}:{_line(text, unknown[0])}: unknown key {unknown[0]!r}")
+    rules: list[Rule] = []
+    for kind, read in (("rule", _rule), ("slo", _slo)):
+        tables = found.get(kind, [])
+        if not isinstance(tables, list):
+            raise ConfigurationError(f"{shown}:{_line(text, kind)}: expected [[{kind}]]")
+        starts = [
+            number
+            for number, line in enumerate(text.splitlines(), 1)
+            if re.match(rf"\s*\[\[\s*{kind}\s*\]\]", line)
+        ]
+        for at, table in enumerate(tables):
+            line = starts[at] if at < len(starts) else 1
+            try:
+                rules += read(table)
+            except (ConfigurationError, TypeError) as error:
+                raise ConfigurationError(f"{shown}:{line}: {error}") from None
+    names = [rule.name for rule in rules]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(f"{shown}: two rules are named {twice[0]!r}")
+    return rules
+
+
+def _line(text: str, key: str) -> int:
+    lines = enumerate(text.splitlines(), 1)
+    return next((number for number, line in lines if key in line), 1)
+
+
+def _rule(table: Any) -> list[Rule]:
+    if unknown := sorted(set(table) - _KEYS):
+        known = ", ".join(sorted(_KEYS))
+        raise ConfigurationError(f"unknown key {unknown[0]!r}; known are {known}")
+    for name in ("name", "signal"):
+        if name not in table:
+            raise ConfigurationError(f"{name} is missing")
+    signal = SIGNALS.get(table["signal"]) if isinstance(table["signal"], str) else None
+    if signal is None:
+        known = ", ".join(SIGNALS)
+        raise ConfigurationError(f"expected a signal of {known}, got {table['signal']!r}")
+    bounds = {name: table[name] for name in ("above", "below", "clear") if name in table}
+    return [
+        Rule(
+            table["name"],
+            signal,
+            str(table.get("summary", table["name"])),
+            lasting=seconds(table.get("for", 0)),
+            settled=seconds(table.get("settled", 0)),
+            severity=table.get("severity", "ticket"),
+            **bounds,
+        )
+    ]
+
+
+def _slo(table: Any) -> list[Rule]:
+    return of_slos([Slo(**table)])
+
+
+def export(rules: Iterable[Rule]) -> str:
+    """A file of alerting rules for Prometheus, as YAML (of which JSON is a part)."""
+    told = [
+        {
+            "alert": f"Hybridcore{rule.name}",
+            "expr": rule.promql(),
+            "for": f"{rule.lasting:.0f}s",
+            "labels": {"severity": rule.severity},
+            "annotations": {"summary": rule.summary, "runbook_url": rule.runbook},
+        }
+        for rule in rules
+    ]
+    return json.dumps({"groups": [{"name": "hybridcore", "rules": told}]}, indent=2) + "\n"
