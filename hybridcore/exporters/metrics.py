@@ -55,8 +55,8 @@ def families(cache: str, stats: HybridStats) -> list[Family]:
 
 
 def _families(stats: HybridStats) -> Iterator[Family]:
-    yield _gauge("uptime_seconds", "Time since the cache was made.", stats.seconds, "min")
     yield from _lookups(stats)
+    yield _gauge("uptime_seconds", "Time since the cache was made.", stats.seconds, "min")
     yield from _contents(stats)
     yield from _origin(stats)
     yield Family(

@@ -69,13 +69,16 @@ class History:
         return self._samples[-1] if self._samples else None
 
     def between(self, window: float, ago: float = 0.0) -> tuple[Samples, Samples] | None:
-        """The snapshots at the end of a stretch of time and at its beginning; None before two."""
+        """The snapshots at the end of a stretch of time and at its beginning; None
+        while less than half of it is known."""
         if len(self._times) < 2:
             return None
         end = self._times[-1] - ago
         last = bisect_right(self._times, end) - 1
         first = max(bisect_right(self._times, end - window) - 1, 0)
-        return None if last <= first else (self._samples[last], self._samples[first])
+        if last <= first or self._times[last] - self._times[first] < window / 2:
+            return None
+        return self._samples[last], self._samples[first]
 
     @property
     def seconds(self) -> float:

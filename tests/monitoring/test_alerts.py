@@ -84,6 +84,20 @@ def test_an_open_breaker_is_told() -> None:
     shop.store.close()
 
 
+def test_windows_of_hours_need_their_past(shop) -> None:
+    """One failure just after the start burns no budget of days."""
+    slo = Slo("availability", objective=0.999)
+    alerts = Alerts({"shop": shop.store}, rules=of_slos([slo]), clock=lambda: shop.now)
+    shop.step(alerts)
+    shop.broken = True
+    with pytest.raises(ConnectionError):
+        shop.store.get("once")
+    shop.broken = False
+    assert list(chain.from_iterable(shop.step(alerts) for _ in range(20))) == []
+    assert slo.spent(alerts._histories["shop"], "5m") > 1
+    alerts.close()
+
+
 def test_silenced_alerts_are_evaluated_but_not_told(shop) -> None:
     """They are among those that fire."""
     told = []
@@ -106,7 +120,7 @@ def test_an_objective_tells_of_an_outage_within_two_minutes(shop) -> None:
     shop.broken = True
     changes = list(chain.from_iterable(shop.step(alerts) for _ in range(12)))
     assert ("AvailabilityBurnsOutage", "firing") in changes
-    assert slo.spent(alerts._histories["shop"]) > 1
+    assert slo.spent(alerts._histories["shop"], "5m") > 1
     alerts.close()
 
 
