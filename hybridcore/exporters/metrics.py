@@ -9,6 +9,7 @@ from hybridcore.stats import DurableQueueStats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from hybridcore.stats import WarmingStats
     from hybridcore.stats.snapshot import HybridStats
 
 PREFIX = "hybridcore_"
@@ -59,6 +60,8 @@ def _families(stats: HybridStats) -> Iterator[Family]:
     yield _gauge("uptime_seconds", "Time since the cache was made.", stats.seconds, "min")
     yield from _contents(stats)
     yield from _origin(stats)
+    if stats.warming is not None:
+        yield from _warming(stats.warming)
     yield Family(
         "request_duration_seconds",
         "histogram",
@@ -220,6 +223,40 @@ def _origin(stats: HybridStats) -> Iterator[Family]:
         yield _gauge("queue_waiting", "Writes that wait.", queue.waiting)
         text = "Age of the write that waits longest."
         yield _gauge("queue_oldest_seconds", text, queue.oldest, "max")
+
+
+def _warming(stats: WarmingStats) -> Iterator[Family]:
+    books = stats.strategies
+    for name, field, text in (
+        ("warmed", "warmed", "Entries warmed."),
+        ("failed", "failed", "Entries that could not be warmed."),
+        ("calls", "calls", "Calls of the origin made to warm."),
+        ("quota", "quota", "Units of the origin's quota spent to warm."),
+        ("bytes", "bytes", "Bytes loaded to warm."),
+        ("seconds", "seconds", "Time that warming took."),
+        ("saved_seconds", "saved", "Waiting that hits of warmed entries spared."),
+    ):
+        values = {strategy: getattr(book, field) for strategy, book in books.items()}
+        yield Family(f"warming_{name}_total", "counter", text, _by("strategy", values))
+    settled: dict[Labels, float | Buckets] = {}
+    refused: dict[Labels, float | Buckets] = {}
+    for strategy, book in books.items():
+        found = {"hit": book.hits, "wasted": book.wasted}
+        settled |= _by("result", found, strategy=strategy)
+        causes = {"value": book.declined, "budget": book.unaffordable}
+        refused |= _by("cause", causes, strategy=strategy)
+    text = "Warmed entries by what became of them."
+    yield Family("warming_settled_total", "counter", text, settled)
+    text = "Entries not warmed because they were not worth it, or exceeded the budget."
+    yield Family("warming_refused_total", "counter", text, refused)
+    on = {strategy: float(book.is_on) for strategy, book in books.items()}
+    yield Family("warming_on", "gauge", "Whether a strategy warms.", _by("strategy", on), "max")
+    budget = stats.budget
+    left = {"calls": budget.calls_left, "bytes": budget.bytes_left, "cost": budget.cost_left}
+    known = {unit: value for unit, value in left.items() if value is not None}
+    yield Family("warming_budget_left", "gauge", "What may be spent still.", _by("unit", known))
+    yield _gauge("warming_waiting", "Entries about to be warmed.", stats.waiting)
+    yield _count("warming_dropped", "Wishes that found too many waiting.", stats.dropped)
 
 
 def _by(label: str, values: Mapping[str, float], **more: str) -> dict[Labels, float | Buckets]:

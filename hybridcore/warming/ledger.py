@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hybridcore.warming.shelf import Shelf
+    from hybridcore.warming.turns import Turns
 
 _MOST = 100_000
 """Entries whose fate is awaited; of more the oldest count as wasted."""
@@ -88,11 +89,12 @@ class Ledger:
             warmed = self._awaited.pop(key, None)
         return None if warmed is None else self._close(key, warmed, is_hit)
 
-    def look(self, shelf: Shelf, now: float) -> Iterator[Fate]:
-        """See what became of some of the entries, in turns."""
+    def look(self, shelf: Shelf, now: float, turns: Turns) -> Iterator[Fate]:
+        """See what became of some of the entries, others at the next look."""
         with self._lock:
             keys = [key for key, _ in zip(self._awaited, range(_LOOKED_AT), strict=False)]
         for key in keys:
+            turns.rest()
             with self._lock:
                 warmed = self._awaited.get(key)
                 if warmed is None:

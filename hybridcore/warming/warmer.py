@@ -23,6 +23,7 @@ from hybridcore.warming.preemptive import Preemptive
 from hybridcore.warming.prices import Prices
 from hybridcore.warming.shelf import Life, Shelf
 from hybridcore.warming.strategy import Heard, WarmingStrategy, Wish
+from hybridcore.warming.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +124,7 @@ class Warmer(Manual):
         self._dropped = 0
         self._explained: deque[tuple[Wish, str]] = deque(maxlen=1_000)
         self._closed = False
+        self._turns = Turns(are_taken=threaded)
         self._workers = (
             ThreadPoolExecutor(max_concurrent_warms, "hybridcore-warming") if threaded else None
         )
@@ -150,8 +152,9 @@ class Warmer(Manual):
         with self._lock:
             if self._closed or self.store._engine.closed:
                 return 0
+            self._turns.begin()
             self._learn(now)
-            for fate in self.ledger.look(self.shelf, now):
+            for fate in self.ledger.look(self.shelf, now, self._turns):
                 self._resolve(fate, now)
             if not self.store.features.is_enabled("warming"):
                 return 0
@@ -220,6 +223,7 @@ class Warmer(Manual):
                 price = self._price() * self.prices.warmer_pays()
                 strategy.break_even = price / (1 + price)
         while self._inbox:
+            self._turns.rest()
             event = self._inbox.popleft()
             key, kind = event.key, event.kind
             if kind is EventKind.REFRESH:
@@ -273,6 +277,7 @@ class Warmer(Manual):
         worth: list[tuple[float, float, Wish]] = []
         for strategy in self.strategies:
             for wish in strategy.wishes(now, self.shelf):
+                self._turns.rest()
                 if not strategy.is_on or wish.key in self._wished:
                     continue
                 value, lost = self._value(wish, regret)

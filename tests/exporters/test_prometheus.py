@@ -22,6 +22,7 @@ from hybridcore.errors import ConfigurationError
 from hybridcore.exporters.metrics import BOUNDS
 from hybridcore.exporters.processes import collect
 from hybridcore.exporters.prometheus import PrometheusExporter
+from hybridcore.warming import Budget, Warmer
 
 
 def samples(text):
@@ -68,10 +69,13 @@ def test_counters_are_those_of_the_cache(exporter, store) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool")
-def test_promtool_finds_nothing_to_say(exporter) -> None:
-    """Names, units and texts are as Prometheus would have them."""
+def test_promtool_finds_nothing_to_say(exporter, store) -> None:
+    """Names, units and texts are as Prometheus would have them, those of warming too."""
+    with Warmer(store, threaded=False):
+        text = exporter.text()
+    assert "hybridcore_warming_on" in text
     run = subprocess.run(
-        ["promtool", "check", "metrics"], input=exporter.text(), capture_output=True, text=True
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
@@ -240,3 +244,15 @@ def test_files_of_the_dead_are_put_together(store, tmp_path) -> None:
     assert [path.name for path in Path(directory).glob("*.json")] == ["gone.json"]
     assert collect(directory) == collect(directory)
     exporter.close()
+
+
+def test_the_ledger_of_warming_is_told(exporter, store) -> None:
+    """What a warmer loaded, what became of it and what it may spend are series by strategy."""
+    with Warmer(store, budget=Budget(calls=100, per="1h"), threaded=False) as warmer:
+        warmer.warm([f"key {number}" for number in range(50, 60)])
+        text = exporter.text()
+    strategy = {"cache": "things", "strategy": "manual"}
+    assert value(text, "hybridcore_warming_warmed_total", **strategy) == 10
+    assert value(text, "hybridcore_warming_settled_total", **strategy, result="wasted") == 0
+    assert 0 <= value(text, "hybridcore_warming_budget_left", cache="things", unit="calls") <= 100
+    assert value(text, "hybridcore_warming_on", cache="things", strategy="preemptive") == 1
