@@ -42,6 +42,7 @@ class Statistics(Writes):
             guard=None if self.guard is None else self.guard.stats(),
             queue=None if self.queue is None else self.queue.stats(),
             warming=None if self.warming is None else self.warming(),
+            coherence=self.coherence.stats(),
             performance=performance,
             resources=measure(
                 memory,

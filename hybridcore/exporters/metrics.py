@@ -9,7 +9,7 @@ from hybridcore.stats import DurableQueueStats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from hybridcore.stats import WarmingStats
+    from hybridcore.stats import CoherenceStats, WarmingStats
     from hybridcore.stats.snapshot import HybridStats
 
 PREFIX = "hybridcore_"
@@ -18,6 +18,14 @@ BOUNDS = (1e-7, 1e-6, 5e-6, 2.5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5
 """Upper bounds in seconds of the buckets of durations; a last one holds all."""
 
 Labels = tuple[tuple[str, str], ...]
+
+_OF_A_BUS: tuple[tuple[str, Literal["counter", "gauge"], str, str], ...] = (
+    ("bus_errors_total", "counter", "errors", "Times that a bus failed."),
+    ("bus_gaps_total", "counter", "gaps", "Times that nobody knew what a bus had told."),
+    ("bus_connected", "gauge", "connected", "Whether a bus answered last."),
+    ("bus_waiting", "gauge", "waiting", "Invalidations not published yet."),
+    ("bus_waited_seconds", "gauge", "waited", "For how long the oldest of them waits."),
+)
 
 
 class Buckets(NamedTuple):
@@ -62,6 +70,8 @@ def _families(stats: HybridStats) -> Iterator[Family]:
     yield from _origin(stats)
     if stats.warming is not None:
         yield from _warming(stats.warming)
+    if stats.coherence is not None:
+        yield from _coherence(stats.coherence)
     yield Family(
         "request_duration_seconds",
         "histogram",
@@ -257,6 +267,27 @@ def _warming(stats: WarmingStats) -> Iterator[Family]:
     yield Family("warming_budget_left", "gauge", "What may be spent still.", _by("unit", known))
     yield _gauge("warming_waiting", "Entries about to be warmed.", stats.waiting)
     yield _count("warming_dropped", "Wishes that found too many waiting.", stats.dropped)
+
+
+def _coherence(stats: CoherenceStats) -> Iterator[Family]:
+    yield _count("invalidations_told", "Entries added to the log of invalidations.", stats.told)
+    text = "Entries of other processes that memory followed."
+    yield _count("invalidations_followed", text, stats.followed)
+    text = "Times that memory was emptied as the log did not go back far enough."
+    yield _count("invalidations_missed", text, stats.missed)
+    text = "Entries of the log that were not looked at yet."
+    yield _gauge("invalidations_behind", text, stats.behind, "max")
+    yield _gauge("barriers", "Invalidated tags that are remembered.", stats.barriers, "max")
+    messages: dict[Labels, float | Buckets] = {}
+    for name, bus in stats.buses.items():
+        of_it = {"published": bus.published, "applied": bus.applied, "duplicate": bus.duplicates}
+        messages |= _by("result", of_it, bus=name)
+    text = "Messages between hosts, by what became of them."
+    yield Family("bus_messages_total", "counter", text, messages)
+    for name, kind, field, text in _OF_A_BUS:
+        values = {bus: float(getattr(found, field)) for bus, found in stats.buses.items()}
+        merge: Literal["min", "max"] = "min" if field == "connected" else "max"
+        yield Family(name, kind, text, _by("bus", values), merge)
 
 
 def _by(label: str, values: Mapping[str, float], **more: str) -> dict[Labels, float | Buckets]:

@@ -13,12 +13,14 @@ from hybridcore._native import Generation
 from hybridcore.errors import DiskError
 from hybridcore.invalidation.barriers import FLOOR, MERGED, NO_BARRIER, Barrier
 from hybridcore.invalidation.clock import HybridClock
+from hybridcore.stats import CoherenceStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from hybridcore.disk.environment import Environment
     from hybridcore.invalidation.log import Entry, Scope, Txn
+    from hybridcore.stats import BusStats
 
 MOST_KEPT = 1000
 """Entries that a cache without a disk keeps to be looked at."""
@@ -59,10 +61,24 @@ class Coherence:
         self._barriers: dict[Any, Barrier] = {}
         self._depended: set[Any] = set()
         self._entries: list[Entry] = []
+        self.buses: dict[str, Callable[[], BusStats]] = {}
+        """What tells of each bus that is connected."""
+        self._told = self._followed = self._missed = 0
 
     def start_afresh(self) -> None:
         """After a fork."""
         self._lock = RLock()
+
+    def stats(self) -> CoherenceStats:
+        """A snapshot of what was counted."""
+        buses = {name: stats() for name, stats in list(self.buses.items())}
+        return CoherenceStats(
+            self._told, self._followed, self._missed, len(self._barriers), self._behind(), buses
+        )
+
+    def _behind(self) -> int:
+        """Entries that others added and nobody here has looked at."""
+        return 0
 
     def catch_up(self) -> bool:
         """Learn what the others did since; returns whether there was anything."""
@@ -149,6 +165,7 @@ class Coherence:
             del self._entries[:-MOST_KEPT]
             self._apply([entry])
             self.generation.caught_up(number)
+            self._told += 1
         return number
 
     def invalidate_dependents(self, key: Any, cause: str) -> None:
@@ -173,6 +190,7 @@ class Coherence:
             doubts |= self._note(entry)
             if entry.node == self.node:
                 continue
+            self._followed += 1
             if entry.scope == "all":
                 self._follower.cleared(hard=entry.hard)
             elif entry.scope == "prefix":
@@ -293,11 +311,15 @@ class SharedCoherence(Coherence):
         if barriers is None:
             self._apply(entries)
         else:  # the log does not go back so far
+            self._missed += 1
             self._know(barriers)
             self._follower.cleared(hard=True)
             self._follower.doubt()
         generation.caught_up(last)
         return last > seen
+
+    def _behind(self) -> int:
+        return max(0, self.announced - self.generation.seen)
 
     def change(
         self,
@@ -359,6 +381,7 @@ class SharedCoherence(Coherence):
 
     def announce(self, number: int) -> None:
         """Tell the others, after the commit. What is ours alone we need not read."""
+        self._told += 1
         if self.on_announce is not None:
             self.on_announce()
         generation = self.generation

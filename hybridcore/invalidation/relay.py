@@ -18,9 +18,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from contextlib import suppress
 from random import getrandbits
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from msgspec import DecodeError, Struct
@@ -42,6 +42,7 @@ from hybridcore.invalidation.bus import (
 from hybridcore.invalidation.clock import MOST_AHEAD
 from hybridcore.invalidation.log import tag_of_key
 from hybridcore.logs import RateLimitedLog, raised_by
+from hybridcore.stats import BusStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,7 @@ _TICK = 1.0
 """Seconds between looks at what others left unpublished, and at the time to wait for messages."""
 _PAUSE = 0.1
 """Seconds until a bus that failed is tried again."""
+_COUNTED = ("published", "received", "applied", "duplicates", "gaps", "errors", "connected")
 
 
 class _State(Struct, array_like=True):
@@ -72,26 +74,6 @@ class _State(Struct, array_like=True):
     published: int
     published_at: str
     position: str
-
-
-@dataclass(frozen=True, slots=True)
-class BusStats:
-    """What was counted of a bus by this process.
-
-    - ``published``: messages that it accepted
-    - ``received``: those of other hosts; ``applied``: those that no other process had applied;
-      ``duplicates``: those that were known already
-    - ``gaps``: times that all entries were invalidated as nobody knew what was missed
-    - ``errors``: times that the bus failed; ``connected``: whether it answered last
-    """
-
-    published: int
-    received: int
-    applied: int
-    duplicates: int
-    gaps: int
-    errors: int
-    connected: bool
 
 
 class Relay:
@@ -111,9 +93,10 @@ class Relay:
         self._name = b"bus " + bus.name.encode()
         self._host = 0
         self._emptied = False
-        self._counts = dict.fromkeys(BusStats.__slots__, 0)
+        self._counts = dict.fromkeys(_COUNTED, 0)
         self.start_afresh()
         coherence.on_announce = self.wake
+        coherence.buses[bus.name] = self.stats
         start_afresh_after_forks(self)
 
     def start_afresh(self) -> None:
@@ -137,10 +120,19 @@ class Relay:
         self._work.set()
 
     def stats(self) -> BusStats:
-        """A snapshot of what was counted."""
+        """A snapshot of what was counted, and of what waits in the directory."""
         counts: dict[str, Any] = dict(self._counts)
         counts["connected"] = bool(counts["connected"])
-        return BusStats(**counts)
+        waiting, oldest = 0, 0.0
+        with suppress(ClosedError, DiskError), self._environment.reading() as txn:
+            self._coherence.bind()
+            state = self._kept(txn)
+            published = 0 if state is None else state.published
+            first = next(self._coherence.log.since(txn, published), None)
+            if first is not None:
+                waiting = self._coherence.log.last(txn) - first.number + 1
+                oldest = max(0.0, time() - first.at)
+        return BusStats(**counts, waiting=waiting, waited=oldest)
 
     def close(self, seconds: float = 2.0) -> None:
         """Publish what is left, if that can be done in time, and end the threads."""
@@ -150,6 +142,7 @@ class Relay:
         publishing.join(seconds)
         self._bus.close()  # whoever waits for messages is told
         receiving.join(seconds)
+        self._coherence.buses.pop(self._bus.name, None)
 
     def _run(self, step: Callable[[], None]) -> None:
         closing = False

@@ -2,6 +2,7 @@
 
 tiers        what each tier counted, and what stands between them
 counted      how two of them are subtracted
+coherence    what was invalidated, here and elsewhere
 timings      where durations are recorded
 performance  how long operations took, how many there were, how many failed
 efficiency   what the tiers are good for
@@ -9,6 +10,7 @@ resources    what they take
 snapshot     all of it: what ``store.stats()`` returns
 """
 
+from hybridcore.stats.coherence import BusStats, CoherenceStats
 from hybridcore.stats.counted import Counted
 from hybridcore.stats.tiers import (
     BreakerStats,
@@ -31,7 +33,9 @@ from hybridcore.stats.tiers import (
 __all__ = [
     "BreakerStats",
     "BudgetStats",
+    "BusStats",
     "CacheStats",
+    "CoherenceStats",
     "CompressionStats",
     "CompressorStats",
     "Counted",

@@ -12,6 +12,7 @@ from hybridcore.stats.performance import WINDOWS, Performance
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hybridcore.stats.coherence import CoherenceStats
     from hybridcore.stats.resources import Resources
     from hybridcore.stats.tiers import (
         CacheStats,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         WarmingStats,
         WriteQueueStats,
     )
+
+_PARTS = ("memory", "disk", "origin", "usage", "guard", "queue", "warming", "coherence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class HybridStats(Counted):
     - ``usage``: what the origin itself counted of its traffic, where it does
     - ``performance``: how long operations took, and which failed
     - ``resources``: memory, disk, network and time of the processor
+    - ``coherence``: what was invalidated, here and elsewhere
     - ``served``: bytes handed out by each tier, where the sizes of values are known
     - ``table_used``: share of memory's table that has entries in it
     - ``seconds``: since the cache was made, or between the two snapshots
@@ -53,6 +57,7 @@ class HybridStats(Counted):
     table_used: float | None
     seconds: float
     warming: WarmingStats | None = None
+    coherence: CoherenceStats | None = None
 
     @property
     def efficiency(self) -> Efficiency:
@@ -69,7 +74,7 @@ class HybridStats(Counted):
                 performance[f"{window:.0f}s"] = self.performance.over(window).as_dict()
         tiers = {
             name: None if (found := getattr(self, name)) is None else asdict(found)
-            for name in ("memory", "disk", "origin", "usage", "guard", "queue", "warming")
+            for name in _PARTS
         }
         return {
             "seconds": self.seconds,

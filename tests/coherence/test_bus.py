@@ -106,8 +106,13 @@ def test_what_was_not_published_is_published_later_in_order(host):
     one.delete("b")
     eventually(lambda: not one.relay.stats().connected)
     assert other.get("a") == 1
+    kept = one.stats().coherence.buses[bus.name]
+    assert kept.waiting >= 2
+    assert kept.waited > 0
     bus.is_down = False
     eventually(lambda: other.get("a") == 2)
+    assert other.stats().coherence.buses[bus.name].applied >= 2
+    eventually(lambda: one.stats().coherence.buses[bus.name].waiting == 0)
     keys = [entry.keys for entry in other.invalidation_log() if entry.cause == "bus"]
     assert keys[-2:] == [("a",), ("b",)]
 

@@ -435,3 +435,19 @@ def test_asyncio(caches):
         assert await here.aio.get("k") is None
 
     asyncio.run(act())
+
+
+def test_what_was_told_and_followed_is_counted(caches):
+    """Statistics tell what a cache added to the log, what it followed, and how far it is behind."""
+    here, there = caches()
+    here.put("k", 1)
+    assert there.get("k") == 1
+    before = there.stats().coherence
+    told = here.stats().coherence.told
+    here.put("k", 2)
+    here.invalidate(tags=["t"])
+    assert here.stats().coherence.told == told + 2
+    assert there.stats().coherence.behind == 2
+    assert there.get("k") == 2
+    seen = there.stats().coherence - before
+    assert (seen.followed, seen.behind, seen.missed, seen.barriers) == (2, 0, 0, 1)
