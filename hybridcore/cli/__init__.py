@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 COMMANDS = (
+    "dashboards",
     "dlq",
     "invalidations",
     "mrc",

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.parse
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-PATIENCE = 30
+from tests.prometheus_server import eventually as until
+from tests.prometheus_server import prometheus
+from tests.redis_server import free_port
+
 HERE = Path(__file__).parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def fetch(url: str):
@@ -32,20 +25,6 @@ def fetch(url: str):
     with urllib.request.urlopen(url, timeout=5) as answer:
         text = answer.read().decode()
     return json.loads(text) if text.startswith("{") else text
-
-
-def until(condition):
-    """What the condition returns, once that is true."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            found = condition()
-        except OSError:
-            found = None
-        if found:
-            return found
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -104,44 +83,19 @@ def scraped(url, result):
 @pytest.mark.slow
 def test_prometheus_sees_the_sum_of_all_workers(tmp_path) -> None:
     """Scraped by a real Prometheus, the counters are those of the workers added up."""
-    if shutil.which("prometheus") is None:
-        pytest.skip("there is no prometheus to scrape with")
     with service(tmp_path) as url:
         for number in range(200):
             fetch(f"{url}/get/key{number % 20}")
         counted = workers(url)
         assert len(counted) == 4
-        port = free_port()
-        config = tmp_path / "prometheus.yml"
-        target = url.removeprefix("http://")
-        config.write_text(
-            "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
-            f"scrape_configs: [{{job_name: words, static_configs: [{{targets: ['{target}']}}]}}]\n"
-        )
-        command = [
-            "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=error",
-        ]
-        with running(command):
+        with prometheus(tmp_path, {"words": url.removeprefix("http://")}) as server:
             query = 'sum by (result) (hybridcore_requests_total{cache="words",tier="memory"})'
             wanted = {
                 "hit": float(sum(told["hits"] for told in counted.values())),
                 "miss": float(sum(told["misses"] for told in counted.values())),
             }
             assert sum(wanted.values()) == 200
-
-            def sums():
-                answer = fetch(
-                    f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(query)}"
-                )
-                rows = answer["data"]["result"]
-                told = {row["metric"]["result"]: float(row["value"][1]) for row in rows}
-                return told == wanted
-
-            assert until(sums)
+            until(lambda: {of["result"]: value for of, value in server.query(query)} == wanted)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from hybridcore import GitHubOrigin
 from hybridcore.origins import github_quota, http_rules, transport
 from hybridcore.testing.github import GitHub, Repository, serve
+from tests.npm import NotToBeHadError
 from tests.origins.github import description as published
 
 TOKEN = "ghp_canary0123456789"  # nobody may ever see it
@@ -68,7 +69,7 @@ def description(request):
     """GitHub's descriptions, or why they are not here."""
     try:
         return published.read(request.config.cache.mkdir("github-descriptions"))
-    except published.NotToBeHadError as error:
+    except NotToBeHadError as error:
         return error
 
 

@@ -1,25 +1,22 @@
 """GitHub's published descriptions of its APIs, and whether an exchange keeps to them.
 
-They are packages of npm; ``npm pack`` fetches them once into pytest's cache, and what of them is
-about other endpoints is cut away.
+They are packages of npm, fetched once into pytest's cache; what of them is about other endpoints is
+cut away.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import tarfile
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 from graphql import build_schema, parse, validate
 from openapi_core import Config, OpenAPI
 from openapi_core.datatypes import RequestParameters
 from werkzeug.datastructures import Headers, ImmutableMultiDict
+
+from tests.npm import keep, packed
 
 REST = "@octokit/openapi@23.0.2"
 GRAPHQL = "@octokit/graphql-schema@15.26.1"
@@ -41,28 +38,6 @@ GENERAL = (304, 401, 403, 404, 429, 500, 502, 503)
 """Statuses that any endpoint may answer; the description tells of most only in its prose."""
 
 
-class NotToBeHadError(Exception):
-    """There is no npm, or it cannot reach its registry."""
-
-
-def packed(package, member):
-    """Return a file of an npm package."""
-    try:
-        with TemporaryDirectory() as directory:
-            made = subprocess.run(
-                ["npm", "pack", "--silent", "--ignore-scripts", package],
-                cwd=directory,
-                capture_output=True,
-                text=True,
-                timeout=90,
-                check=True,
-            )
-            with tarfile.open(Path(directory) / made.stdout.split()[-1]) as files:
-                return files.extractfile(f"package/{member}").read()
-    except (OSError, subprocess.SubprocessError, IndexError, tarfile.TarError) as error:
-        raise NotToBeHadError(f"npm has no {package} for us: {type(error).__name__}") from error
-
-
 def read(directory):
     """Return the description, fetched unless it was before."""
     rest = directory / f"{REST.rpartition('@')[2]}.json"
@@ -73,13 +48,6 @@ def read(directory):
     if not schema.exists():
         keep(schema, packed(GRAPHQL, "schema.graphql"))
     return Description(json.loads(rest.read_bytes()), schema.read_text())
-
-
-def keep(path, content):
-    """Write a file at once, as other processes may read it."""
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def cut(document):
