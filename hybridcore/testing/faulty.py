@@ -13,12 +13,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridcore.errors import ConfigurationError
-from hybridcore.origins.base import Origin, held_by_key
+from hybridcore.origins.base import held_by_key
+from hybridcore.origins.standing_before import StandingBefore
 from hybridcore.origins.threads import making_room
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
-    from hybridcore.stats import OriginUsage
+    from hybridcore.origins.base import Origin
     from hybridcore.testing.clock import SimulatedClock
     from hybridcore.types import Answer, Validators, Written
 
@@ -64,7 +65,7 @@ class Fault:
 Faults = Sequence[Fault]
 
 
-class FaultyOrigin(Origin[K, V]):
+class FaultyOrigin(StandingBefore[K, V]):
     """Stands before an origin and has its calls wait, fail and lie.
 
     At most one fault befalls a key of a call. Which one follows from the seed, the key and how
@@ -98,10 +99,7 @@ class FaultyOrigin(Origin[K, V]):
         repeat: Duration | None = None,
         clock: SimulatedClock | None = None,
     ) -> None:
-        self.origin = origin
-        self.name = origin.name
-        self.parallel = origin.parallel
-        self.takes_entries = origin.takes_entries
+        super().__init__(origin)
         self.latency = latency
         self.befallen: Counter[Fault] = Counter()
         self._seed = seed
@@ -197,33 +195,13 @@ class FaultyOrigin(Origin[K, V]):
         errors, rest = _parted(await self._amet("delete_many", wanted), wanted)
         return errors | (await self.origin.adelete_many(rest) if rest else {})
 
-    @property
-    def writable(self) -> bool:
-        return self.origin.writable
-
-    def does_many(self, method: str) -> bool:
-        return self.origin.does_many(method)
-
-    @property
-    def compares(self) -> bool:
-        return self.origin.compares
-
-    def started_from(self, key: K, held: Validators | None) -> None:
-        self.origin.started_from(key, held)
-
-    def usage(self) -> OriginUsage | None:
-        return self.origin.usage()
-
     def close(self) -> None:
         self.release()
-        self.origin.close()
+        super().close()
 
     async def aclose(self) -> None:
         self.release()
-        await self.origin.aclose()
-
-    def __repr__(self) -> str:
-        return f"FaultyOrigin({self.origin!r})"
+        await super().aclose()
 
     def _met(self, method: str, keys: Iterable[K]) -> dict[K, Fault | None]:
         """What befalls each key, after the wait that comes of it."""
