@@ -65,19 +65,19 @@ class Committer:
 
     def start_afresh(self) -> None:
         """After a fork: what has gathered is the parent's to write."""
-        self._lock = threading.Lock()
-        self.changed = threading.Condition(self._lock)
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
         """Told of each commit."""
-        self._wanted = threading.Condition(self._lock)
+        self._wanted = threading.Condition(self.lock)
         self.waiting: dict[Any, Write] = {}
         """Writes that are on their way to the next commit: of keys, or of numbers."""
         self.committing: dict[Any, Write] = {}
         """Those in the commit under way."""
         self.waiting_bytes = self.committing_bytes = 0
-        self.coalesced = 0
+        self.taken = self.coalesced = 0
         self._numbered = 0
         self._jobs: list[Job] = []
-        self._round = Round(self._lock)
+        self._round = Round(self.lock)
         self._leading = False
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -90,6 +90,7 @@ class Committer:
         if self._closed:
             raise ClosedError("the write queue was closed and takes no writes")
         waiting = self.waiting
+        self.taken += 1
         if self._coalesce:
             before = waiting.get(write.form)
             if before is not None:
@@ -223,7 +224,7 @@ class Committer:
         here, interrupted, left = None, None, False
         try:
             with self.changed:
-                here, self._round = self._round, Round(self._lock)
+                here, self._round = self._round, Round(self.lock)
                 writes, self.committing, self.waiting = self.waiting, self.waiting, {}
                 self.committing_bytes, self.waiting_bytes = self.waiting_bytes, 0
                 jobs, self._jobs = self._jobs, []

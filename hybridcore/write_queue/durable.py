@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from contextlib import nullcontext
+from math import inf
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from time import monotonic
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hybridcore.disk.durability import checked as checked_durability
@@ -20,9 +22,9 @@ from hybridcore.origins.threads import making_room, on_background_loop, run_in_t
 from hybridcore.stats import DurableQueueStats, LevelStats
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
 from hybridcore.write_queue.base import Operation
-from hybridcore.write_queue.committer import Committer, room_for_addresses
+from hybridcore.write_queue.committer import Committer, Round, room_for_addresses
 from hybridcore.write_queue.dead_letters import DeadLetters
-from hybridcore.write_queue.drain import Drain
+from hybridcore.write_queue.drain import POLL, Drain
 from hybridcore.write_queue.exits import close_at_exit
 from hybridcore.write_queue.journal import LAYOUT, Journal
 from hybridcore.write_queue.owners import Owner
@@ -45,6 +47,8 @@ OnFull = Literal["block", "raise", "shed", "write_through"]
 """What becomes of a write when the queue is full."""
 
 LEVELS = ("urgent", "normal", "low")
+MOST_BUFFERED = 16 << 20
+"""Bytes on their way to the disk beyond which producers wait until these are stored."""
 
 
 class WriteQueue:
@@ -185,6 +189,7 @@ class WriteQueue:
         self._logs = logs or RateLimitedLog(logging.getLogger("hybridcore"))
         self._counts: Counter[str] = Counter()
         self._tally = Tally.none()
+        self._room: tuple[float, float] = (inf, inf)
         self._closed = False
         self._environment = acquire(
             self.directory, room_for_addresses(self._max_bytes), durability, LAYOUT
@@ -258,7 +263,10 @@ class WriteQueue:
         self._take(self._packed(key, value, level), key, value, self._wait, timeout)
 
     def put_nowait(self, key: Any, value: Any, *, level: str | None = None) -> None:
-        """Take a value; returns when it is accepted in memory. Raises as `put`, and never waits."""
+        """Take a value; returns when it is accepted in memory. Raises as `put`.
+
+        It waits for nothing but the disk, when more than 16 MiB are on their way to it.
+        """
         self._take(self._packed(key, value, level), key, value, False, 0.0)
 
     async def aput(self, key: Any, value: Any, *, level: str | None = None) -> None:
@@ -404,7 +412,7 @@ class WriteQueue:
             delayed=delayed,
             dead=tally.dead,
             dead_bytes=tally.dead_bytes,
-            queued=counts["queued"],
+            queued=counts["queued"] + self._committer.taken,
             coalesced=counts["coalesced"] + self._committer.coalesced,
             written=counts["applied"],
             attempts=counts["attempts"],
@@ -438,12 +446,13 @@ class WriteQueue:
         self._journal.start(txn)
         self._levels = self._journal.levels(txn, self._levels)
         self._identity = self._journal.identity(txn)
-        self._tally = self._journal.tally(txn)
+        self._middle = len(self._levels) // 2
+        self._note(self._journal.tally(txn))
 
     def _packed(self, key: Any, value: Any, level: str | None, *, deletes: bool = False) -> Write:
-        if level is None:
-            level = self._level_of(key) if self._level_of is not None else None
-        number = len(self._levels) // 2 if level is None else self._level(level)
+        if level is None and self._level_of is not None:
+            level = self._level_of(key)
+        number = self._middle if level is None else self._level(level)
         form = encode_key(key)
         if deletes:
             return Write(form, number, 0, 0, b"", True)
@@ -452,7 +461,9 @@ class WriteQueue:
         if self._compression is not None:
             flags, parts = self._compression.compress(codec, parts)
         payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        return Write(form, number, codec, flags, bytes(payload), False)
+        if type(payload) is not bytes:
+            payload = bytes(payload)
+        return Write(form, number, codec, flags, payload, False)
 
     def _level(self, name: str) -> int:
         try:
@@ -465,53 +476,75 @@ class WriteQueue:
     def _take(
         self, write: Write, key: Any, value: Any, wait: bool, timeout: Duration | None
     ) -> None:
-        block = self._block if timeout is None else seconds(timeout)
         committer = self._committer
-        write.mono, write.wall = self._clock(), time.time_ns()
-        stored = None
-        with committer.changed:
-            if self._has_room(write) or self._make_room(write, block):
-                self._counts["queued"] += 1
-                write.waited = wait
+        if committer.waiting_bytes > MOST_BUFFERED:
+            committer.wait_for(committer.storing())
+        write.mono, write.wall, write.waited = self._clock(), time_ns(), wait
+        stored: Round | None = None
+        with committer.lock:
+            if self._has_room(write):
                 stored = committer.add(write)
-            elif self._on_full != "write_through" or self._closed:
-                raise self._full()
         if stored is None:
-            self._drain.write_through(key, value, deletes=write.deletes)
-        elif wait:
+            block = self._block if timeout is None else seconds(timeout)
+            stored = self._take_when_full(write, key, value, block)
+        if write.waited and stored is not None:
             committer.wait_for(stored)
 
     async def _atake(self, write: Write, key: Any, value: Any) -> None:
-        if not self._has_room(write):
+        committer = self._committer
+        if committer.waiting_bytes > MOST_BUFFERED:
+            await committer.await_for(committer.storing())
+        write.mono, write.wall, write.waited = self._clock(), time_ns(), self._wait
+        with committer.lock:
+            stored = committer.add(write) if self._has_room(write) else None
+        if stored is None:
             await run_in_thread(self._take, write, key, value, self._wait, None)
-            return
-        write.mono, write.wall = self._clock(), time.time_ns()
-        with self._committer.changed:
-            self._counts["queued"] += 1
-            write.waited = self._wait
-            stored = self._committer.add(write)
-        if self._wait:
-            await self._committer.await_for(stored)
+        elif write.waited:
+            await committer.await_for(stored)
 
     def _has_room(self, write: Write) -> bool:
-        committer, tally = self._committer, self._tally
-        waiting = len(committer.waiting) + len(committer.committing)
+        committer = self._committer
+        room_for_items, room_for_bytes = self._room
         return (
-            tally.depth + waiting < self._max_items
-            and tally.size + committer.waiting_bytes + write.size <= self._max_bytes
-        ) or self._on_full == "shed"
+            len(committer.waiting) + len(committer.committing) < room_for_items
+            and committer.waiting_bytes + committer.committing_bytes + write.size <= room_for_bytes
+        )
 
-    def _make_room(self, write: Write, block: float) -> bool:
-        """Wait for room, with the lock held; False when there is none."""
-        if self._on_full != "block" or block <= 0 or self._drain.is_here() or on_background_loop():
-            return False
-        with making_room():
-            return bool(
-                self._committer.changed.wait_for(
-                    lambda: self._closed or self._has_room(write), min(block, TIMEOUT_MAX)
-                )
-                and not self._closed
-            )
+    def _take_when_full(self, write: Write, key: Any, value: Any, block: float) -> Round | None:
+        """Take a write as ``on_full`` says; None when it was written through."""
+        committer = self._committer
+        blocks = (
+            self._on_full == "block"
+            and block > 0
+            and not self._drain.is_here()
+            and not on_background_loop()
+        )
+        deadline = monotonic() + block
+        with making_room() if blocks else nullcontext():
+            while not self._closed:
+                self._look_again()
+                with committer.lock:
+                    if self._has_room(write):
+                        return committer.add(write)
+                    left = deadline - monotonic()
+                    if not blocks or left <= 0:
+                        break
+                    committer.changed.wait(min(left, POLL))
+        if self._on_full != "write_through" or self._closed:
+            raise self._full()
+        self._drain.write_through(key, value, deletes=write.deletes)
+        return None
+
+    def _look_again(self) -> None:
+        """Note what other processes may have made of it since the last commit of this one."""
+        with self._environment.reading(buffers=False) as txn:
+            self._journal.bind(self._environment.current())
+            self._note(self._journal.tally(txn))
+
+    def _note(self, tally: Tally) -> None:
+        self._tally = tally
+        if self._on_full != "shed":
+            self._room = (self._max_items - tally.depth, self._max_bytes - tally.size)
 
     def _full(self) -> Exception:
         if self._closed:
@@ -528,7 +561,7 @@ class WriteQueue:
         self, tally: Tally, writes: list[Write], coalesced: int, buried: list[int]
     ) -> None:
         """What there is after a commit; in the thread that commits."""
-        self._tally = tally
+        self._note(tally)
         self._counts["coalesced"] += coalesced
         self._counts["commits"] += 1
         if tally.depth:
