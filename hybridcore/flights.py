@@ -159,6 +159,10 @@ class Flights:
                 for flight in mine:
                     flight.waits_for.remove(other)
 
+    def is_written(self, key: Any) -> bool:
+        """Whether the origin, or its queue, is being written; with the key's lock held."""
+        return key in self._writers
+
     @contextmanager
     def writing(self, key: Any) -> Iterator[Writers]:
         """While the origin is written, so that writes of one key that overlap are known."""

@@ -72,16 +72,39 @@ class Writes(Reads):
             self._tell(EventKind.STORED, key)
             return
         self._check_key(key)
+        assert self.origin is not None
+        sent = (
+            Loaded(value, options.ttl, cost=cost, importance=importance)
+            if self.origin.takes_entries
+            else value
+        )
+
+        def keep(value: Any, validators: Validators | None) -> None:
+            self.tiers.keep(
+                key,
+                value,
+                options.ttl,
+                validators,
+                options,
+                cost=cost,
+                importance=importance,
+                tags=all_tags,
+                depends_on=depends_on,
+            )
+
+        if strategy == "write_behind" and not self.origin.compares:
+            with self._flights.lock(key):
+                self._check_version(key, if_version)
+                if not self._flights.is_written(key) and self._is_queued(key, sent):
+                    self._flights.supersede(key)
+                    self._missing.forget(key)
+                    keep(value, None)
+                    self._tell(EventKind.STORED, key)
+                    return
         with self._flights.writing(key) as writers:
             with self._flights.lock(key):
                 self._check_version(key, if_version)
             self._tell_start(key)
-            assert self.origin is not None
-            sent = (
-                Loaded(value, options.ttl, cost=cost, importance=importance)
-                if self.origin.takes_entries
-                else value
-            )
             validators = yield from self._write_below(strategy, "put", "store", (key, sent))
             if strategy == "write_through":
                 self._count("stores")
@@ -93,17 +116,7 @@ class Writes(Reads):
                 if writers.overlapped or isinstance(validators, NotFound):
                     self.tiers.forget(key)
                 else:
-                    self.tiers.keep(
-                        key,
-                        value,
-                        options.ttl,
-                        validators,
-                        options,
-                        cost=cost,
-                        importance=importance,
-                        tags=all_tags,
-                        depends_on=depends_on,
-                    )
+                    keep(value, validators)
         self._tell(EventKind.STORED, key)
 
     def remove(self, key: Any, call: EntryOptions | None = None) -> Steps[bool]:
@@ -131,6 +144,15 @@ class Writes(Reads):
                 + (" and a queue: give the cache strategy= or queue=" if self.origin else "")
             )
         return strategy
+
+    def _is_queued(self, key: Any, value: Any) -> bool:
+        """Have the queue take a write if nobody has to wait for that."""
+        assert self.queue is not None
+        started = perf_counter()
+        if not self.queue.accept(key, value):
+            return False
+        self._took("queue", "put", "ok", started)
+        return True
 
     def _write_below(
         self, strategy: Strategy, queued: str, method: str, args: tuple[Any, ...]

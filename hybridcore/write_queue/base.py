@@ -32,6 +32,12 @@ class WriteSink(Protocol):
             ClosedError: the queue was closed.
         """
 
+    def accept(self, key: Any, value: Any) -> bool:
+        """Take a value if that is done in memory at once; otherwise nothing was done.
+
+        What is refused so is given to `put`, which waits, or tells why not.
+        """
+
     async def aput(self, key: Any, value: Any) -> None:
         """Twin of `put`."""
 

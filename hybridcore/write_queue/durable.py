@@ -269,6 +269,24 @@ class WriteQueue:
         """
         self._take(self._packed(key, value, level), key, value, False, 0.0)
 
+    def accept(self, key: Any, value: Any) -> bool:
+        """Take a value if that is done in memory at once: with ``wait=False``, and room for it."""
+        committer = self._committer
+        if self._wait or self._closed or committer.waiting_bytes > MOST_BUFFERED:
+            return False
+        try:
+            write = self._packed(key, value, None)
+        except Exception:  # `put` tells
+            return False
+        write.mono, write.wall = self._clock(), time_ns()
+        with committer.lock:
+            if not self._has_room(write):
+                return False
+            stored = committer.add(write)
+        if write.waited:  # no thread could be started
+            committer.wait_for(stored)
+        return True
+
     async def aput(self, key: Any, value: Any, *, level: str | None = None) -> None:
         """Twin of `put`; waits without blocking the event loop."""
         await self._atake(self._packed(key, value, level), key, value)

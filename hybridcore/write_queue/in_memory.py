@@ -153,6 +153,16 @@ class MemoryQueue:
         """
         self._take(Operation(key, value), self._block)
 
+    def accept(self, key: Any, value: Any) -> bool:
+        """Take a value if there is room for it."""
+        if self._closed or not self._has_room(key):
+            return False
+        try:
+            self._take(Operation(key, value), 0.0)
+        except (ClosedError, QueueFullError):
+            return False
+        return True
+
     async def aput(self, key: Any, value: Any) -> None:
         """Twin of `put`."""
         await self._atake(Operation(key, value))

@@ -447,6 +447,41 @@ def test_flow_control_raises(make):
     queue.put("c", 1)
 
 
+def test_only_what_needs_no_waiting_is_accepted(make):
+    """What would wait for the disk or for room, or cannot be stored, is refused unchanged."""
+    assert not make(name="waits").accept("k", 1)
+    queue = make(name="prompt", wait=False, max_items=1)
+    assert not queue.accept("k", object())
+    assert queue.pending("k") is None
+    assert queue.accept("k", 1)
+    assert queue.pending("k").value == 1
+    assert queue.sync(10)
+    assert not queue.accept("other", 2)
+    queue.close()
+    assert not queue.accept("k", 3)
+
+
+def test_puts_of_a_key_by_threads_leave_one_value_everywhere(make):
+    """Whichever put came last, the origin gets the value that the tiers keep."""
+    rows = {}
+    queue = make(wait=False, max_items=2, block=20)
+    origin = CallableOrigin(rows.get, store=rows.__setitem__)
+    with HybridCache(Memory(100), None, origin, strategy="write_behind", queue=queue) as store:
+
+        def put(number):
+            for count in range(40):
+                store.put(count % 3, (number, count))
+
+        threads = [threading.Thread(target=put, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        kept = {key: store.get(key) for key in range(3)}
+        assert store.flush(timeout=20)
+        assert rows == kept
+
+
 def test_flow_control_bounds_bytes(make):
     """max_bytes bounds what waits, those on their way to the disk included."""
     queue = make(max_bytes=10_000, on_full="raise")
