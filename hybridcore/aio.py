@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from hybridcore._native import Flight
+    from hybridcore.stats.health import Health, Limits
     from hybridcore.types import Entry, Refreshed
     from hybridcore.units import Duration
 
@@ -172,6 +173,10 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         """Twin of `HybridCache.peek`."""
         entry = self._engine.entry(key)
         return default if entry is None or entry.stale else entry.value
+
+    async def health(self, limits: Limits | None = None) -> Health:
+        """Twin of `HybridCache.health`."""
+        return self._engine.health(limits)
 
     async def delete(self, key: K, *, options: EntryOptions | None = None) -> bool:
         """Twin of `HybridCache.delete`."""

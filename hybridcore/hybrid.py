@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from hybridcore.invalidation import Invalidation
     from hybridcore.invalidation.adaptive_ttl import AdaptiveTtl, TtlExplained
     from hybridcore.patterns import Pattern
-    from hybridcore.recovery import TierHealth
     from hybridcore.retry import Retry
     from hybridcore.settings import Settings
+    from hybridcore.stats.health import Health, Limits
     from hybridcore.stats.snapshot import HybridStats
     from hybridcore.types import Entry, Listener, Refreshed
     from hybridcore.units import Duration
@@ -430,9 +430,15 @@ class HybridCache(Front[K, V], Outside):
         entry = self._engine.entry(key)
         return default if entry is None or entry.stale else entry.value
 
-    def health(self) -> dict[str, TierHealth]:
-        """How the tiers below memory are: ``"disk"`` and ``"origin"``, where there are such."""
-        return self._engine.health()
+    def health(self, limits: Limits | None = None) -> Health:
+        """How the cache and each of its tiers are, why, and since when.
+
+        Also of a cache that was closed. Looks at no more than `stats` does, and costs less.
+
+        Args:
+            limits: from where on a tier counts as degraded.
+        """
+        return self._engine.health(limits)
 
     @property
     def breaker(self) -> Circuit | None:

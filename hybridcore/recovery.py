@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybridcore.errors import (
     ClosedError,
@@ -31,17 +30,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 30.0
 """Seconds for which a disk that failed is left alone; doubled with every failure in a row."""
 _MOST_MISSED = 10_000
 """Writes that are remembered. When more were missed the disk is emptied instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class TierHealth:
-    """How a tier is: ``missed`` are the writes that it has yet to take."""
-
-    state: Literal["ok", "down"]
-    since: float
-    """Seconds ago."""
-    reason: str | None
-    missed: int
 
 
 class _Put(NamedTuple):
@@ -82,11 +70,15 @@ class RecoveringDisk:
         """Whether its last use failed."""
         return self._reason is not None
 
-    def health(self) -> TierHealth:
-        """The state of the disk, as of its last use."""
-        since = self._clock() - self._since
-        state: Literal["ok", "down"] = "ok" if self._reason is None else "down"
-        return TierHealth(state, since, self._reason, len(self._missed))
+    @property
+    def missed(self) -> int:
+        """Writes that it has yet to take."""
+        return len(self._missed)
+
+    def outage(self) -> tuple[str, float] | None:
+        """What its last use failed with, and for how many seconds it has been so."""
+        reason = self._reason
+        return None if reason is None else (reason, self._clock() - self._since)
 
     def fetch_many(self, keys: Iterable[Any]) -> dict[Any, Record]:
         """What is there, fresh or stale."""

@@ -11,6 +11,7 @@ The two faces differ only in how they carry an effect out: `hybrid` blocks, `aio
     writes     the tiers, and what the strategy says of the origin
     refreshes  loads that nobody waits for
     statistics how it fares
+    health     what is wrong with it
 """
 
 from __future__ import annotations
@@ -18,17 +19,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.engine.effects import Call, Effect, Pause, Spawn, Steps, Wait
+from hybridcore.engine.health import Healthy
 from hybridcore.engine.refreshes import Refreshes
-from hybridcore.engine.statistics import Statistics
 from hybridcore.origins import CallableOrigin
 from hybridcore.origins.callable import settled
-from hybridcore.recovery import TierHealth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Engine(Refreshes, Statistics):
+class Engine(Refreshes, Healthy):
     """The rules between the tiers and the origin, all of them."""
 
     def straighten(self) -> None:
@@ -71,19 +71,6 @@ class Engine(Refreshes, Statistics):
         self.coherence.close()
         if self.tiers.disk is not None:
             self.tiers.disk.close()
-
-    def health(self) -> dict[str, TierHealth]:
-        """How the tiers are that can fail."""
-        tiers = {}
-        if self.tiers.disk is not None:
-            tiers["disk"] = self.tiers.disk.health()
-        if self.guard is not None and self.guard.circuit is not None:
-            circuit = self.guard.circuit
-            is_closed = circuit.state == "closed"
-            tiers["origin"] = TierHealth(
-                "ok" if is_closed else "down", 0.0, None if is_closed else "the breaker is open", 0
-            )
-        return tiers
 
     def load_by(self, pattern: Any, many: bool) -> Callable[[Any], Any]:
         """The decorator that registers a loader."""

@@ -133,6 +133,9 @@ class Base:
         self._weigh = None if memory is None else _weighs(memory)
         self._served = Served(self._weigh)
         self._made = monotonic()
+        self._seen: dict[tuple[str, str], float] = {}
+        self._well: dict[str, float] = {}
+        self._most_quota = 0.0
         self.straight: Straight | None = None
         """Where the blocking face tries first what memory missed."""
         if memory is not None:

@@ -24,6 +24,7 @@ _OF_A_BUS: tuple[tuple[str, Literal["counter", "gauge"], str, str], ...] = (
     ("bus_gaps_total", "counter", "gaps", "Times that nobody knew what a bus had told."),
     ("bus_connected", "gauge", "connected", "Whether a bus answered last."),
     ("bus_waiting", "gauge", "waiting", "Invalidations not published yet."),
+    ("bus_lag_seconds", "gauge", "lag", "Since it answered, or by which it is late."),
     ("bus_waited_seconds", "gauge", "waited", "For how long the oldest of them waits."),
 )
 
@@ -277,6 +278,8 @@ def _coherence(stats: CoherenceStats) -> Iterator[Family]:
     yield _count("invalidations_missed", text, stats.missed)
     text = "Entries of the log that were not looked at yet."
     yield _gauge("invalidations_behind", text, stats.behind, "max")
+    text = "Time for which this process may have missed invalidations."
+    yield _gauge("coherence_lag_seconds", text, stats.lag, "max")
     yield _gauge("barriers", "Invalidated tags that are remembered.", stats.barriers, "max")
     messages: dict[Labels, float | Buckets] = {}
     for name, bus in stats.buses.items():

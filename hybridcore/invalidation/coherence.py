@@ -49,6 +49,9 @@ class Coherence:
     of its tags was invalidated after it: a *barrier* is the number at which that was.
     """
 
+    is_shared = False
+    """Whether there may be others to hear of."""
+
     def __init__(self, follower: Follower) -> None:
         self.generation = Generation()
         """What a hit in memory compares: not current when others have invalidated something."""
@@ -73,8 +76,18 @@ class Coherence:
         """A snapshot of what was counted."""
         buses = {name: stats() for name, stats in list(self.buses.items())}
         return CoherenceStats(
-            self._told, self._followed, self._missed, len(self._barriers), self._behind(), buses
+            self._told,
+            self._followed,
+            self._missed,
+            len(self._barriers),
+            self._behind(),
+            buses,
+            max([self._lag(), *(bus.lag for bus in buses.values())]),
         )
+
+    def _lag(self) -> float:
+        """Seconds since this process knew all invalidations of its host."""
+        return 0.0
 
     def _behind(self) -> int:
         """Entries that others added and nobody here has looked at."""
@@ -274,6 +287,8 @@ class SharedCoherence(Coherence):
     a hit in memory compares; when it has moved, `catch_up` reads the log.
     """
 
+    is_shared = True
+
     def __init__(self, follower: Follower, environment: Environment) -> None:
         from hybridcore.disk.keys import decode_key, encode_key
         from hybridcore.invalidation.log import Log, name_of_tag, tag_of_key
@@ -283,6 +298,7 @@ class SharedCoherence(Coherence):
         """Called after each commit that the log has an entry of."""
         self.log = Log()
         self._environment = environment
+        self._in_step_at = time.monotonic()
         self._encode, self._decode = encode_key, decode_key
         self._name_of_tag, self._tag_of_key = name_of_tag, tag_of_key
         marks = environment.marks
@@ -320,6 +336,14 @@ class SharedCoherence(Coherence):
 
     def _behind(self) -> int:
         return max(0, self.announced - self.generation.seen)
+
+    def _lag(self) -> float:
+        now = time.monotonic()
+        if self._behind():
+            self.catch_up()  # nobody may have looked anything up since
+        if not self._behind():
+            self._in_step_at = now
+        return now - self._in_step_at
 
     def change(
         self,

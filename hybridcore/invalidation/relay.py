@@ -62,6 +62,8 @@ _MOST_REMEMBERED = 10_000
 """Messages that are remembered so that a second one does nothing."""
 _TICK = 1.0
 """Seconds between looks at what others left unpublished, and at the time to wait for messages."""
+_LATELY = 60.0
+"""Seconds for which it counts that a message came late."""
 _PAUSE = 0.1
 """Seconds until a bus that failed is tried again."""
 _COUNTED = ("published", "received", "applied", "duplicates", "gaps", "errors", "connected")
@@ -94,6 +96,7 @@ class Relay:
         self._host = 0
         self._emptied = False
         self._counts = dict.fromkeys(_COUNTED, 0)
+        self._late = self._late_at = 0.0
         self.start_afresh()
         coherence.on_announce = self.wake
         coherence.buses[bus.name] = self.stats
@@ -106,9 +109,13 @@ class Relay:
         self._work.set()
         self._in_doubt = 0.0  # when to ask whether what was published is still there
         self._recent: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._answered_at = dict.fromkeys(("out", "in"), monotonic())
         self._threads = [
             threading.Thread(
-                target=self._run, args=(step,), name=f"hybridcore-bus-{name}", daemon=True
+                target=self._run,
+                args=(step, name),
+                name=f"hybridcore-bus-{name}",
+                daemon=True,
             )
             for name, step in (("out", self._publish), ("in", self._receive))
         ]
@@ -132,7 +139,10 @@ class Relay:
             if first is not None:
                 waiting = self._coherence.log.last(txn) - first.number + 1
                 oldest = max(0.0, time() - first.at)
-        return BusStats(**counts, waiting=waiting, waited=oldest)
+        now = monotonic()
+        silent = now - min(self._answered_at.values())
+        late = self._late if now < self._late_at + _LATELY else 0.0
+        return BusStats(**counts, waiting=waiting, waited=oldest, lag=max(silent, late, oldest))
 
     def close(self, seconds: float = 2.0) -> None:
         """Publish what is left, if that can be done in time, and end the threads."""
@@ -144,7 +154,7 @@ class Relay:
         receiving.join(seconds)
         self._coherence.buses.pop(self._bus.name, None)
 
-    def _run(self, step: Callable[[], None]) -> None:
+    def _run(self, step: Callable[[], None], way: str) -> None:
         closing = False
         while not closing:
             closing = self._closing.is_set()
@@ -155,6 +165,7 @@ class Relay:
             try:
                 step()
                 self._counts["connected"] = 1
+                self._answered_at[way] = monotonic()
             except ClosedError:
                 return
             except (BusError, DiskError) as error:
@@ -280,6 +291,9 @@ class Relay:
                     self._counts["duplicates"] += 1
                 else:
                     messages.append(message)
+        if messages:
+            self._late = time() - messages[-1].stamp / 1e9
+            self._late_at = monotonic()
         prefixes = [decode_key(m.keys[1]) for m in messages if m.scope == "prefix"]
         for prefix in prefixes:
             self._delete_from(prefix)

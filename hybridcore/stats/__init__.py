@@ -7,6 +7,7 @@ timings      where durations are recorded
 performance  how long operations took, how many there were, how many failed
 efficiency   what the tiers are good for
 resources    what they take
+health       how the tiers are, why, and since when
 snapshot     all of it: what ``store.stats()`` returns
 """
 

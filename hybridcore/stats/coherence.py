@@ -22,9 +22,11 @@ class BusStats(Counted):
     - ``errors``: times that the bus failed; ``connected``: whether it answered last
     - ``waiting``: entries of the log that were not published yet, and ``waited``: for how many
       seconds the oldest of them
+    - ``lag``: seconds since it last answered, or by which what waits, or what came in the last
+      minute, is late
     """
 
-    STATES = frozenset({"connected", "waiting", "waited"})
+    STATES = frozenset({"connected", "waiting", "waited", "lag"})
 
     published: int
     received: int
@@ -35,6 +37,7 @@ class BusStats(Counted):
     connected: bool
     waiting: int = 0
     waited: float = 0.0
+    lag: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,11 @@ class CoherenceStats(Counted):
     - ``barriers``: tags that were invalidated and are remembered
     - ``behind``: entries of the log that it has not looked at; it does before the next hit
     - ``buses``: to other hosts, by name
+    - ``lag``: seconds for which it may have missed something: since it was last in step with the
+      log, and of the buses
     """
 
-    STATES = frozenset({"barriers", "behind"})
+    STATES = frozenset({"barriers", "behind", "lag"})
 
     told: int
     followed: int
@@ -57,3 +62,4 @@ class CoherenceStats(Counted):
     barriers: int
     behind: int
     buses: Mapping[str, BusStats]
+    lag: float = 0.0

@@ -43,7 +43,7 @@ class HybridStats(Counted):
     - ``seconds``: since the cache was made, or between the two snapshots
     """
 
-    STATES = frozenset({"table_used"})
+    STATES = frozenset({"table_used", "warming"})
 
     memory: CacheStats | None
     disk: DiskStats | None

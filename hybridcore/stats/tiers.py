@@ -432,7 +432,7 @@ class WarmingStats:
     """What warming did, by strategy, and what is left of its budget.
 
     ``backing_off`` are the seconds until warming goes on after failures, ``dropped`` the wishes
-    that found too many others waiting.
+    that found too many others waiting. ``is_ready``: what is required at the start is warm.
     """
 
     strategies: Mapping[str, StrategyStats]
@@ -440,3 +440,4 @@ class WarmingStats:
     waiting: int
     backing_off: float
     dropped: int
+    is_ready: bool = True

@@ -176,7 +176,7 @@ class Warmer(Manual):
             books = self.ledger.stats(iter(names))
             waiting, dropped = len(self._waiting), self._dropped
             quiet = max(0.0, self._quiet_until - self._clock())
-        return WarmingStats(books, self.budget.stats(), waiting, quiet, dropped)
+        return WarmingStats(books, self.budget.stats(), waiting, quiet, dropped, self.is_ready)
 
     @property
     def is_threaded(self) -> bool:
