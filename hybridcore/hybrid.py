@@ -563,6 +563,11 @@ class HybridCache(Front[K, V], Outside):
         """
         self._engine.time_hits(one_in)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._engine.closed
+
     def close(self) -> None:
         """Close the disk tier and the origin; further calls raise ClosedError."""
         engine = self._engine
