@@ -171,6 +171,12 @@ def _contents(stats: HybridStats) -> Iterator[Family]:
     if disk is not None:
         yield _gauge("disk_entries", "Entries on disk.", disk.entries, "max")
         yield _gauge("disk_max_bytes", "Bytes that pages in use may take.", disk.max_bytes, "max")
+        yield _gauge("disk_map_bytes", "Bytes that the file can grow to.", disk.map_bytes, "max")
+        yield _gauge("disk_readers", "Slots of readers that are taken.", disk.readers, "max")
+        yield _gauge("disk_max_readers", "Slots of readers.", disk.max_readers, "max")
+    if stats.resources.rss is not None:
+        text = "Bytes of memory that the process has."
+        yield _gauge("process_resident_bytes", text, stats.resources.rss)
     taken = stats.resources.disk
     yield Family("disk_bytes", "gauge", "Bytes on disk.", _by("part", taken), "max")
     yield Family(
@@ -197,6 +203,9 @@ def _origin(stats: HybridStats) -> Iterator[Family]:
         if usage.quota_left is not None:
             text = "Units of its quota left."
             yield _gauge("origin_quota_left", text, usage.quota_left, "min")
+        if usage.quota_resets_at is not None:
+            name, text = "origin_quota_resets_timestamp_seconds", "When its quota is filled again."
+            yield _gauge(name, text, usage.quota_resets_at, "max")
     if guard is not None:
         yield _count("retries", "Loads tried again.", guard.retries)
         yield _count("timeouts", "Loads that reached the hard timeout.", guard.timeouts)

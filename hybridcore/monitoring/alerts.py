@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hybridcore.errors import ConfigurationError
 from hybridcore.logs import RateLimitedLog, raised_by
 from hybridcore.monitoring.rules import BUILT_IN, Rule
-from hybridcore.monitoring.signals import History, samples_of
+from hybridcore.monitoring.signals import Gauge, History, samples_of
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hybridcore.stats.snapshot import HybridStats
 
 log = RateLimitedLog(logging.getLogger("hybridcore"))
+
+_AGE = Gauge("hybridcore_uptime_seconds")
 
 _MOST_WAITING = 1000
 """Notices that wait for a sink; when there are more, new ones are left out and logged."""
@@ -111,16 +113,19 @@ class Alerts:
                 stats = cache.stats()
             except Exception as error:
                 log.warning("no snapshot of %s: %s", name, raised_by(error), about=name)
-                continue
+                stats = None
             changed += self.observe(name, stats, self._clock())
         return changed
 
-    def observe(self, cache: str, stats: HybridStats, at: float) -> list[Alert]:
-        """Evaluate all rules for a snapshot that was taken then; returns what has changed."""
+    def observe(self, cache: str, stats: HybridStats | None, at: float) -> list[Alert]:
+        """Evaluate all rules for a snapshot that was taken then, None: for that there was none;
+        returns what has changed."""
         with self._lock:
             history = self._histories.setdefault(cache, History())
-            history.add(at, samples_of(stats))
-            changes = (self._judge(rule, cache, history, stats, at) for rule in self._rules)
+            if stats is not None:
+                history.add(at, samples_of(stats))
+            history.now = at
+            changes = (self._judge(rule, cache, history, at) for rule in self._rules)
             changed = [change for change in changes if change is not None]
             told = [change for change in changed if not self._is_silenced(change)]
         for change in told:
@@ -150,12 +155,12 @@ class Alerts:
             except Exception:
                 log.logger.exception("alerts could not be evaluated")
 
-    def _judge(
-        self, rule: Rule, cache: str, history: History, stats: HybridStats, at: float
-    ) -> Alert | None:
+    def _judge(self, rule: Rule, cache: str, history: History, at: float) -> Alert | None:
         name = (rule.name, cache)
         firing = self._firing.get(name)
-        value = None if stats.seconds < rule.settled else rule.signal.value(history)
+        value = None
+        if not rule.settled or (_AGE.value(history) or 0.0) > rule.settled:
+            value = rule.signal.value(history)
         if value is None or not rule.beyond(value, firing=firing is not None):
             self._beyond.pop(name, None)
             if firing is None:

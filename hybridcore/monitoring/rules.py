@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hybridcore.errors import ConfigurationError
-from hybridcore.monitoring.signals import Deviation, Gauge, Increase, Share, Signal
+from hybridcore.monitoring.signals import (
+    Deviation,
+    Difference,
+    Drift,
+    Gauge,
+    Growth,
+    Increase,
+    Product,
+    Share,
+    Signal,
+    Silence,
+    TimeLeft,
+)
 from hybridcore.monitoring.slo import Slo
 from hybridcore.units import seconds
 
@@ -100,32 +112,57 @@ def _requests(window: float, **where: str) -> Increase:
     return Increase("hybridcore_requests_total", window, where)
 
 
+_ORIGIN_SECONDS = Share(
+    Increase("hybridcore_request_duration_seconds_sum", 60, {"tier": "origin"}),
+    Increase("hybridcore_request_duration_seconds_count", 60, {"tier": "origin"}),
+    least=10,
+)
+_ORIGIN_LOADS = Share(_requests(60, tier="origin"), _requests(60, tier="memory"), least=60)
+_MEMORY_HITS = Share(
+    _requests(60, tier="memory", result="hit"), _requests(60, tier="memory"), least=100
+)
+_RESIDENT = Gauge("hybridcore_process_resident_bytes")
+_QUOTA_USED = Increase("hybridcore_origin_quota_used_total", 120)
+
 SIGNALS: dict[str, Signal] = {
     "origin_error_ratio": Share(
         _requests(60, tier="origin", result="error"), _requests(60, tier="origin"), least=5
     ),
-    "origin_mean_seconds_deviation": Deviation(
-        Share(
-            Increase("hybridcore_request_duration_seconds_sum", 60, {"tier": "origin"}),
-            Increase("hybridcore_request_duration_seconds_count", 60, {"tier": "origin"}),
-            least=10,
-        ),
-        floor=0.005,
+    "origin_mean_seconds": _ORIGIN_SECONDS,
+    "origin_mean_seconds_deviation": Deviation(_ORIGIN_SECONDS, floor=0.002, relative=0.1),
+    "origin_mean_seconds_drift": Drift(
+        Deviation(_ORIGIN_SECONDS, floor=0.002, relative=0.1), slack=3.0
     ),
-    "memory_hit_ratio": Share(
-        _requests(60, tier="memory", result="hit"), _requests(60, tier="memory"), least=100
-    ),
-    "memory_hit_ratio_deviation": Deviation(
-        Share(_requests(60, tier="memory", result="hit"), _requests(60, tier="memory"), least=100)
-    ),
-    "breaker_open": Gauge("hybridcore_breaker_state", {"state": "open"}),
+    "memory_hit_ratio": _MEMORY_HITS,
+    "memory_hit_ratio_deviation": Deviation(_MEMORY_HITS),
+    "origin_load_ratio": _ORIGIN_LOADS,
+    "origin_load_ratio_deviation": Deviation(_ORIGIN_LOADS, floor=0.02, relative=0.2),
+    "origin_loads_deviation": Deviation(_requests(60, tier="origin"), floor=60, relative=0.5),
+    "breaker_open": Gauge("hybridcore_breaker_state", {"state": "open|half_open"}),
     "disk_errors": Increase("hybridcore_errors_total", 120, {"class": "disk"}),
+    "disk_map_used": Share(
+        Gauge("hybridcore_disk_bytes", {"part": "pages"}), Gauge("hybridcore_disk_map_bytes")
+    ),
+    "disk_readers_used": Share(
+        Gauge("hybridcore_disk_readers"), Gauge("hybridcore_disk_max_readers")
+    ),
     "queue_oldest_seconds": Gauge("hybridcore_queue_oldest_seconds"),
-    "dead_letters": Increase("hybridcore_queue_writes_total", 300, {"result": "died"}),
+    "dead_letters": Increase("hybridcore_queue_writes_total", 300, {"result": "died|dropped"}),
+    "coherence_lag_seconds": Gauge("hybridcore_coherence_lag_seconds"),
+    "resident_bytes": _RESIDENT,
+    "resident_growth_drift": Drift(
+        Deviation(Growth(_RESIDENT, 60), step=30, floor=4 * 2**20), slack=1.0
+    ),
     "quota_minutes_left": Share(
         Gauge("hybridcore_origin_quota_left"),
         Increase("hybridcore_origin_quota_used_total", 60),
     ),
+    "quota_reserve": Difference(
+        Gauge("hybridcore_origin_quota_left"),
+        Product(_QUOTA_USED, TimeLeft("hybridcore_origin_quota_resets_timestamp_seconds")),
+        times=1 / 120,
+    ),
+    "silent_seconds": Silence(),
 }
 """What rules read from TOML can look at, by name."""
 
@@ -141,19 +178,18 @@ BUILT_IN = (
     ),
     Rule(
         "OriginSlow",
-        SIGNALS["origin_mean_seconds_deviation"],
+        SIGNALS["origin_mean_seconds_drift"],
         "Loads of the origin take much longer than in the hour before.",
-        above=8,
-        clear=4,
-        lasting=60,
+        above=30,
+        clear=10,
     ),
     Rule(
         "HitRatioCollapsed",
-        SIGNALS["memory_hit_ratio_deviation"],
-        "Memory hits far less often than in the hour before.",
-        below=-8,
-        clear=-4,
-        lasting=60,
+        SIGNALS["origin_load_ratio_deviation"],
+        "Far more lookups reach the origin than in the hour before.",
+        above=8,
+        clear=4,
+        lasting=30,
         settled=900,
     ),
     Rule(
@@ -172,6 +208,22 @@ BUILT_IN = (
         severity="page",
     ),
     Rule(
+        "MapNearlyFull",
+        SIGNALS["disk_map_used"],
+        "Pages in use take more than 95 % of the map of the disk tier.",
+        above=0.95,
+        clear=0.9,
+        lasting=60,
+    ),
+    Rule(
+        "ReadersNearlyExhausted",
+        SIGNALS["disk_readers_used"],
+        "More than 90 % of the slots of readers of the disk tier are taken.",
+        above=0.9,
+        clear=0.8,
+        lasting=60,
+    ),
+    Rule(
         "QueueStalled",
         SIGNALS["queue_oldest_seconds"],
         "Writes wait for longer than a minute.",
@@ -181,11 +233,34 @@ BUILT_IN = (
     ),
     Rule("DeadLetters", SIGNALS["dead_letters"], "Writes were given up.", above=0),
     Rule(
-        "QuotaRunsOut",
-        SIGNALS["quota_minutes_left"],
-        "The quota of the origin is used up within five minutes at this rate.",
-        below=5,
+        "CoherenceLagging",
+        SIGNALS["coherence_lag_seconds"],
+        "Invalidations elsewhere are heard of more than 30 seconds late.",
+        above=30,
         clear=10,
+        severity="page",
+    ),
+    Rule(
+        "MemoryLeaking",
+        SIGNALS["resident_growth_drift"],
+        "The memory of the process grows as it did not in the hour before.",
+        above=15,
+        clear=4,
+        settled=1800,
+    ),
+    Rule(
+        "QuotaRunsOut",
+        SIGNALS["quota_reserve"],
+        "At the rate of two minutes the quota of the origin is used up before it is filled again.",
+        below=1,
+        lasting=30,
+    ),
+    Rule(
+        "CacheSilent",
+        SIGNALS["silent_seconds"],
+        "Nothing was heard of the cache for more than two minutes.",
+        above=120,
+        clear=60,
     ),
 )
 """The rules that come along; docs/runbooks.md has a section for each."""
