@@ -19,6 +19,7 @@ from hybridcore.monitoring.signals import (
     Gauge,
     Growth,
     Increase,
+    Least,
     Product,
     Share,
     Signal,
@@ -118,6 +119,8 @@ _ORIGIN_SECONDS = Share(
     least=10,
 )
 _ORIGIN_LOADS = Share(_requests(60, tier="origin"), _requests(60, tier="memory"), least=60)
+_LOAD_RATIO_OFF = Deviation(_ORIGIN_LOADS, floor=0.02, relative=0.1)
+_LOADS_OFF = Deviation(_requests(60, tier="origin"), floor=30, relative=0.5)
 _MEMORY_HITS = Share(
     _requests(60, tier="memory", result="hit"), _requests(60, tier="memory"), least=100
 )
@@ -136,8 +139,9 @@ SIGNALS: dict[str, Signal] = {
     "memory_hit_ratio": _MEMORY_HITS,
     "memory_hit_ratio_deviation": Deviation(_MEMORY_HITS),
     "origin_load_ratio": _ORIGIN_LOADS,
-    "origin_load_ratio_deviation": Deviation(_ORIGIN_LOADS, floor=0.02, relative=0.2),
-    "origin_loads_deviation": Deviation(_requests(60, tier="origin"), floor=60, relative=0.5),
+    "origin_load_ratio_deviation": _LOAD_RATIO_OFF,
+    "origin_loads_deviation": _LOADS_OFF,
+    "collapse": Least(_LOADS_OFF, _LOAD_RATIO_OFF, times=5),
     "breaker_open": Gauge("hybridcore_breaker_state", {"state": "open|half_open"}),
     "disk_errors": Increase("hybridcore_errors_total", 120, {"class": "disk"}),
     "disk_map_used": Share(
@@ -185,10 +189,10 @@ BUILT_IN = (
     ),
     Rule(
         "HitRatioCollapsed",
-        SIGNALS["origin_load_ratio_deviation"],
-        "Far more lookups reach the origin than in the hour before.",
-        above=8,
-        clear=4,
+        SIGNALS["collapse"],
+        "Many times more lookups reach the origin than in the hour before, and a larger share.",
+        above=10,
+        clear=5,
         lasting=30,
         settled=900,
     ),

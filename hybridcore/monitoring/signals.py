@@ -62,7 +62,7 @@ class History:
         self._times.append(at)
         self._samples.append(samples)
         old = bisect_right(self._times, at - _FINE)
-        if old >= 2 and self._times[old - 1] - self._times[max(old - 3, 0)] < _COARSE:
+        if old >= 3 and self._times[old - 1] - self._times[old - 3] <= _COARSE:
             del self._times[old - 2], self._samples[old - 2]
         gone = bisect_right(self._times, at - self._reach) - 1
         if gone > 0:
@@ -283,17 +283,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class Least:
-    """The smaller of two, such as of a long and a short window."""
+    """The smaller of a signal and so many times another, such as of a long and a short window."""
 
     one: Signal
     other: Signal
+    times: float = 1.0
 
     def value(self, history: History, at: float | None = None) -> float | None:
         one, other = self.one.value(history, at), self.other.value(history, at)
-        return None if one is None or other is None else min(one, other)
+        return None if one is None or other is None else min(one, self.times * other)
 
     def promql(self) -> str:
         one, other = self.one.promql(), self.other.promql()
+        if self.times != 1:
+            other = f"({self.times:g} * {other})"
         return f"((({one} < {other}) or {other}) and {one})"
 
 
