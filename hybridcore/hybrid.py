@@ -487,9 +487,13 @@ class HybridCache(Front[K, V], Outside):
         ttls = self._engine.ttls or LearnedTtls({})
         return ttls.explain(key, self.rules.of(key).ttl)
 
-    def invalidation_log(self, since: int = 0) -> list[Invalidation]:
-        """What was invalidated after an entry of the log, by whom and why, oldest first."""
-        return self._engine.invalidation_log(since)
+    def invalidation_log(self, since: int = 0, *, last: int | None = None) -> list[Invalidation]:
+        """What was invalidated after an entry of the log, by whom and why, oldest first.
+
+        Args:
+            last: at most so many, the newest.
+        """
+        return self._engine.invalidation_log(since, last)
 
     def clear(self, *, soft: bool = False) -> None:
         """Empty the tiers; the origin is left alone."""

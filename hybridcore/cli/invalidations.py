@@ -49,7 +49,7 @@ def show(options: argparse.Namespace) -> int:
     try:
         store: HybridCache[Any, Any] = HybridCache(None, Lmdb(options.directory, sweep=None))
         with store:
-            found = store.invalidation_log()[-options.last :]
+            found = store.invalidation_log(last=options.last)
             if options.json:
                 _print_lines(found)
             else:

@@ -251,13 +251,13 @@ class Writes(Reads):
                 if key not in seen and copy.state is not State.STALE and tag in copy.tags:
                     yield key
 
-    def invalidation_log(self, since: int) -> list[Invalidation]:
-        """What was invalidated after an entry of the log."""
+    def invalidation_log(self, since: int, last: int | None) -> list[Invalidation]:
+        """What was invalidated after an entry of the log, at most so many of the newest."""
         from hybridcore.invalidation import Invalidation
 
         self._require_open()
         shown = self.coherence.key_of
-        return [Invalidation.of(entry, shown) for entry in self.coherence.entries(since)]
+        return [Invalidation.of(entry, shown) for entry in self.coherence.entries(since, last)]
 
     def clear(self, *, soft: bool = False) -> None:
         """Empty the tiers; loads in flight are handed out but not kept."""

@@ -191,10 +191,12 @@ class Coherence:
         with self._lock:
             self._depended.update(keys)
 
-    def entries(self, since: int = 0) -> list[Entry]:
-        """The invalidations after a number, oldest first, as far as they are kept."""
+    def entries(self, since: int = 0, last: int | None = None) -> list[Entry]:
+        """The newest invalidations after a number, oldest first, as far as they are kept."""
         with self._lock:
-            return [entry for entry in self._entries if entry.number > since]
+            start = 0 if last is None else max(0, len(self._entries) - last)
+            newest = self._entries[start:]
+            return [entry for entry in newest if entry.number > since]
 
     def _apply(self, entries: list[Entry]) -> None:
         """Note barriers and tell the follower of what it did not do itself."""
@@ -428,8 +430,10 @@ class SharedCoherence(Coherence):
                 return True
         return False
 
-    def entries(self, since: int = 0) -> list[Entry]:
+    def entries(self, since: int = 0, last: int | None = None) -> list[Entry]:
         with self._reading() as txn:
+            if last is not None:
+                since = max(since, self.log.last(txn) - last)
             return list(self.log.since(txn, since))
 
     def bind(self) -> None:

@@ -64,16 +64,17 @@ class DeadLetters:
         return self._queue.stats().dead
 
     def __iter__(self) -> Iterator[DeadLetter]:
-        after = 0
-        while True:
-            with self._queue._environment.reading(buffers=False) as txn:
-                self._bind()
-                found = self._queue._journal.graves.after(txn, after, _AT_ONCE)
-                letters = [self._letter(txn, *each) for each in found]
-            if not letters:
-                return
-            after = letters[-1].id
+        letters = self.after(0, _AT_ONCE)
+        while letters:
             yield from letters
+            letters = self.after(letters[-1].id, _AT_ONCE)
+
+    def after(self, number: int = 0, most: int = 100) -> list[DeadLetter]:
+        """The letters with larger ids, at most so many."""
+        with self._queue._environment.reading(buffers=False) as txn:
+            self._bind()
+            found = self._queue._journal.graves.after(txn, number, most)
+            return [self._letter(txn, *each) for each in found]
 
     def get(self, number: int) -> DeadLetter | None:
         """The letter of this id, if there is one."""

@@ -401,6 +401,9 @@ def test_the_log(caches):
     assert [entry.number for entry in entries] == [1, 2, 3, 4, 5]
     assert entries[0].node == entries[2].node != entries[1].node
     assert [entry.number for entry in there.invalidation_log(since=3)] == [4, 5]
+    assert [entry.number for entry in there.invalidation_log(last=2)] == [4, 5]
+    assert [entry.number for entry in there.invalidation_log(since=4, last=2)] == [5]
+    assert there.invalidation_log(last=0) == []
 
 
 def test_bad_input(store):
