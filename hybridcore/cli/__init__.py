@@ -24,6 +24,7 @@ COMMANDS = (
     "recommend",
     "replay",
     "rules",
+    "serve",
     "simulate",
     "stats",
     "warm",

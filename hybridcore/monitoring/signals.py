@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 from hybridcore.exporters.metrics import BOUNDS, Buckets, families
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from hybridcore.exporters.metrics import Family
     from hybridcore.stats.snapshot import HybridStats
 
 Labels = frozenset[tuple[str, str]]
@@ -24,8 +25,13 @@ _FINE, _COARSE = 660.0, 60.0
 
 def samples_of(stats: HybridStats) -> Samples:
     """A snapshot as Prometheus would have it, by the names of the metrics."""
+    return samples_in(families("", stats))
+
+
+def samples_in(told: Iterable[Family]) -> Samples:
+    """Metrics as Prometheus would have them, by their names."""
     found: Samples = {}
-    for family in families("", stats):
+    for family in told:
         for labels, value in family.samples.items():
             where = frozenset(labels)
             if isinstance(value, Buckets):
