@@ -27,6 +27,7 @@ COMMANDS = (
     "serve",
     "simulate",
     "stats",
+    "top",
     "warm",
 )
 
