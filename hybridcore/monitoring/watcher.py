@@ -203,16 +203,19 @@ class _Track:
         while len(self._snapshots) > 1 and self._snapshots[1][0] <= at - WINDOW:
             self._snapshots.popleft()
         began, before = self._snapshots[0] if self._snapshots else (at, None)
-        course = Course(samples, before, at - began)
-        if self._last is not None and samples:
-            self.points.append(_point(Course(samples, self._last[1], at - self._last[0]), at))
-        if samples:
-            self._last = (at, samples)
-            if not self._snapshots or at - self._snapshots[-1][0] >= _STEP:
-                self._snapshots.append((at, samples))
-        else:
+        course = Course(samples, before, _passed(samples, before, at - began))
+        if not samples:
             self._last = None
             self._snapshots.clear()
+        elif self._last is None:
+            self._last = (at, samples)
+        else:
+            passed = _passed(samples, self._last[1], at - self._last[0])
+            if passed > 0:  # 0: those who publish have told nothing new
+                self.points.append(_point(Course(samples, self._last[1], passed), at))
+                self._last = (at, samples)
+        if samples and (not self._snapshots or at - self._snapshots[-1][0] >= _STEP):
+            self._snapshots.append((at, samples))
         tiers = tiers_of(course, seen.latencies)
         exact = seen.latencies
         whole = course.latencies("all") if exact is None else exact.get("all")
@@ -233,6 +236,17 @@ class _Track:
             curve=seen.curve,
             invalidations=seen.invalidations,
         )
+
+
+def _passed(after: Samples, before: Samples | None, seconds: float) -> float:
+    """By how much a cache grew older, by its own clock: it may have been published since."""
+    if before is None:
+        return 0.0
+    ages = (Course(samples, None, 0.0).now("uptime_seconds") for samples in (before, after))
+    was, is_now = ages
+    if was is None or is_now is None or is_now < was:
+        return seconds
+    return is_now - was
 
 
 def _point(course: Course, at: float) -> Point:
