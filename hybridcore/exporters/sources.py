@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from hybridcore.errors import ConfigurationError
+from hybridcore.exporters.curves import Curves
 from hybridcore.exporters.metrics import Family, families, merged
 from hybridcore.logs import RateLimitedLog, raised_by
 
@@ -45,6 +46,7 @@ class Sources:
         self._before: dict[str, HybridStats] = {}
         self._about_to_fork: dict[str, HybridStats] = {}
         self._lock = Lock()
+        self._curves = Curves()
         _watch_forks(self)
 
     def stats(self) -> dict[str, HybridStats]:
@@ -60,9 +62,10 @@ class Sources:
 
     def families(self) -> list[Family]:
         """The same as metrics."""
-        return merged(
-            family for name, stats in self.stats().items() for family in families(name, stats)
-        )
+        told = [family for name, stats in self.stats().items() for family in families(name, stats)]
+        for name, cache in self._caches.items():
+            told += self._curves.families(name, cache)
+        return merged(told)
 
     def _counted(self, name: str) -> HybridStats | None:
         try:

@@ -108,8 +108,8 @@ class CurveView:
     """Hit ratios by the size of memory, with the size there is and the one recommended."""
 
     unit: str
-    policy: str
-    requests: float
+    policy: str | None = None
+    requests: float | None = None
     sizes: tuple[float, ...]
     hit_ratios: tuple[float, ...]
     current: float | None
@@ -346,6 +346,31 @@ def curve_of(curve: MissRatioCurve, advice: Recommendation) -> CurveView | None:
         current_hit_ratio=None if current is None else current.hit_ratio,
         recommended=None if recommended is None else float(recommended.size),
         recommended_hit_ratio=None if recommended is None else recommended.hit_ratio,
+    )
+
+
+def curve_of_metrics(course: Course) -> CurveView | None:
+    """A curve as processes tell of it."""
+    told = course.by("memory_hit_ratio_at", "size")
+    if not told:
+        return None
+    points = {float(size): ratio for size, ratio in told.items()}
+    current = course.now("memory_process_maxsize")
+    best, best_ratio = (
+        course.now("memory_recommended_size"),
+        course.now("memory_recommended_hit_ratio"),
+    )
+    if best is not None and best_ratio is not None:
+        points[best] = best_ratio
+    sizes = sorted(points)
+    return CurveView(
+        unit=next(iter(course.by("memory_hit_ratio_at", "unit"))),
+        sizes=tuple(sizes),
+        hit_ratios=tuple(points[size] for size in sizes),
+        current=current,
+        current_hit_ratio=None if current is None else points.get(current),
+        recommended=best,
+        recommended_hit_ratio=best_ratio,
     )
 
 

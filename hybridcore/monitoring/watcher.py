@@ -16,6 +16,7 @@ from hybridcore.monitoring.view import (
     AlertView,
     CacheView,
     Course,
+    curve_of_metrics,
     hit_ratio_of,
     plain,
     queue_of_metrics,
@@ -233,7 +234,7 @@ class _Track:
             tiers=tiers,
             queue=seen.queue or queue_of_metrics(course),
             warming=warming_of(course),
-            curve=seen.curve,
+            curve=seen.curve or curve_of_metrics(course),
             invalidations=seen.invalidations,
         )
 

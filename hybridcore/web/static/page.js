@@ -177,7 +177,8 @@ function drawCurve(curve) {
       { label: "recommended", stroke: colour("disk"), width: 0, points: { show: true, size: 11, fill: colour("ground"), width: 3 } },
     ],
   }));
-  say(part("curve", "p"), `${now}; ${advice}. From ${number(curve.requests)} requests, policy ${curve.policy}.`);
+  const seen = curve.requests == null ? "" : ` From ${number(curve.requests)} requests, policy ${curve.policy}.`;
+  say(part("curve", "p"), `${now}; ${advice}.${seen}`);
 }
 
 function drawAll(cache) {
