@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
-from threading import get_ident
-from time import sleep
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakMethod, ref
 
 from hybridcore._native import Front, MemoryStore
 from hybridcore.aio import AsyncFace
+from hybridcore.analyzed import Analyzed
+from hybridcore.blocking import carry_out
 from hybridcore.breaker import Breaker
 from hybridcore.config import UNSET, EntryOptions, Memory, Rules, Strategy, check_strategy, for_call
-from hybridcore.engine import Engine, Pause, Spawn, Steps, Wait
+from hybridcore.engine import Engine
 from hybridcore.errors import ConfigurationError
 from hybridcore.events import EventKind
 from hybridcore.features import Flags
-from hybridcore.flights import MISSING, WaitsForItselfError, leading
+from hybridcore.flights import MISSING
 from hybridcore.invalidation import checked_tags
 from hybridcore.invalidation.outside import Outside
 from hybridcore.memory import Cache
 from hybridcore.namespaces import Namespace
 from hybridcore.origins import CallableOrigin, Origin
-from hybridcore.origins.threads import in_background, making_room, on_background_loop
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from typing_extensions import Self
 
     from hybridcore._native import Flight
-    from hybridcore.analytics import Analytics, Recommendation, Recorder, StoreAnalytics
+    from hybridcore.analytics import Analytics
     from hybridcore.breaker import Circuit
     from hybridcore.bulkhead import Bulkhead
     from hybridcore.disk import Lmdb
@@ -52,7 +49,6 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 V = TypeVar("V")
-T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")
 
 OriginLike: TypeAlias = "Origin[K, V] | HybridCache[K, V] | Callable[[K], V | Awaitable[V]]"
@@ -61,7 +57,7 @@ OriginLike: TypeAlias = "Origin[K, V] | HybridCache[K, V] | Callable[[K], V | Aw
 _DEFAULT_BREAKER = Breaker()
 
 
-class HybridCache(Front[K, V], Outside):
+class HybridCache(Front[K, V], Outside, Analyzed):
     """A cache of up to three tiers: memory, disk, and the application's origin behind them.
 
     A lookup goes down until a tier answers, and the answer is kept in the tiers above. Callers
@@ -127,31 +123,8 @@ class HybridCache(Front[K, V], Outside):
         switched = WeakMethod(self._features_switched)
         self.features = Flags(features, lambda: _call(switched))
         source = _as_origin(origin)
-        strategies = {defaults.strategy or strategy} | {
-            options.strategy for _, options in self.rules if options.strategy
-        }
-        writing = strategies & {"write_through", "write_behind"}
-        if writing and (source is None or not source.writable):
-            raise ConfigurationError(
-                f'strategy="{min(writing)}" needs an origin that takes writes, got '
-                f"{'none' if source is None else source.name}. Give the origin a store function, "
-                'or use "read_through".'
-            )
-        store: MemoryStore[K, V] | None
-        if isinstance(memory, Memory):
-            store = Cache(
-                memory.maxsize,
-                memory.getsizeof,
-                weights=memory.weights,
-                adaptive=memory.adaptive,
-                low_water=memory.low_water,
-            )
-        elif memory is None or isinstance(memory, MemoryStore):
-            store = memory
-        else:
-            raise ConfigurationError(
-                f"memory is expected to be Memory(...), a Cache or None, got {memory!r}"
-            )
+        strategies = self._strategies(strategy, source)
+        store = _as_store(memory)
         if store is None and disk is None:
             raise ConfigurationError(
                 "a hybrid cache without memory and disk holds nothing: give it memory= or disk="
@@ -196,7 +169,6 @@ class HybridCache(Front[K, V], Outside):
         self._follow(self._engine.coherence.generation)
         self._go_straight(self._engine.straight)
         self._engine.straighten()
-        self._analytics: StoreAnalytics | None = None
         if analytics:
             self._analytics = self._analyze(analytics)
         if self.features.restricted:
@@ -250,6 +222,20 @@ class HybridCache(Front[K, V], Outside):
                 disk.close()
             raise
 
+    def _strategies(self, strategy: Strategy, source: Origin[Any, Any] | None) -> set[Strategy]:
+        """The strategies of all keys; refuses those that write where nothing takes writes."""
+        strategies = {self.rules.defaults.strategy or strategy} | {
+            options.strategy for _, options in self.rules if options.strategy
+        }
+        writing = strategies & {"write_through", "write_behind"}
+        if writing and (source is None or not source.writable):
+            raise ConfigurationError(
+                f'strategy="{min(writing)}" needs an origin that takes writes, got '
+                f"{'none' if source is None else source.name}. Give the origin a store function, "
+                'or use "read_through".'
+            )
+        return strategies
+
     def _features_switched(self) -> None:
         """Have memory answer by itself only while it is on for everybody."""
         engine = self._engine
@@ -276,10 +262,10 @@ class HybridCache(Front[K, V], Outside):
         self._engine.dropped(write.key)
 
     def _missed(self, key: K, default: Any) -> Any:
-        return _carry_out(self._engine.read(key, default))
+        return carry_out(self._engine.read(key, default))
 
     def _led(self, flight: Flight, default: Any, looked_up: bool) -> Any:
-        return _carry_out(self._engine.go_on(flight, default, looked_up))
+        return carry_out(self._engine.go_on(flight, default, looked_up))
 
     def _settled(self, flight: Flight, answer: Any, took: float) -> None:
         self._engine.settle(flight, answer, took)
@@ -292,7 +278,7 @@ class HybridCache(Front[K, V], Outside):
             value = memory.get(key, MISSING)
             if value is not MISSING:
                 return value
-        return _carry_out(self._engine.read(key, default, None, options))
+        return carry_out(self._engine.read(key, default, None, options))
 
     def get_many(self, keys: Iterable[K], *, options: EntryOptions | None = None) -> dict[K, V]:
         """Return the keys that some tier or the origin has; one batch per tier.
@@ -300,7 +286,7 @@ class HybridCache(Front[K, V], Outside):
         Raises:
             PartialLoadError: the origin failed for some keys; the others are in its ``found``.
         """
-        return _carry_out(self._engine.read_many(keys, options))
+        return carry_out(self._engine.read_many(keys, options))
 
     def refresh_many(
         self,
@@ -324,7 +310,7 @@ class HybridCache(Front[K, V], Outside):
         """
         origin: Any = None if loader is None else CallableOrigin(loader)
         left = None if unless_left is None else seconds(unless_left)
-        return _carry_out(self._engine.refresh(keys, left, origin, options, ask=ask))
+        return carry_out(self._engine.refresh(keys, left, origin, options, ask=ask))
 
     def loader(self, pattern: Pattern, *, many: bool = False) -> Callable[[F], F]:
         """Decorate the function that loads the keys of a pattern, or several of them at once.
@@ -372,7 +358,7 @@ class HybridCache(Front[K, V], Outside):
             if value is not MISSING:
                 return value  # type: ignore[no-any-return]
         steps = self._engine.read(key, MISSING, CallableOrigin(loader), for_call(ttl, options))
-        return self._engine.require(key, _carry_out(steps))  # type: ignore[no-any-return]
+        return self._engine.require(key, carry_out(steps))  # type: ignore[no-any-return]
 
     def put(
         self,
@@ -405,7 +391,7 @@ class HybridCache(Front[K, V], Outside):
         A disk that fails is passed over, and takes the value when it works again. Under
         write_through the origin has the value by then, and so is a tier that cannot keep it.
         """
-        _carry_out(
+        carry_out(
             self._engine.write(
                 key,
                 value,
@@ -451,7 +437,7 @@ class HybridCache(Front[K, V], Outside):
 
         Returns whether a tier held it.
         """
-        return _carry_out(self._engine.remove(key, options))
+        return carry_out(self._engine.remove(key, options))
 
     def contains(self, key: K) -> bool:
         """Whether a tier holds a fresh entry; the origin is not asked."""
@@ -517,45 +503,6 @@ class HybridCache(Front[K, V], Outside):
         """A snapshot of what was counted and timed, and of what the cache takes."""
         return self._engine.stats()
 
-    @property
-    def analytics(self) -> StoreAnalytics:
-        """Curve, predictions and recordings of the memory tier."""
-        if self._analytics is None:
-            self._analytics = self._analyze(False)
-        return self._analytics
-
-    def recommend(
-        self,
-        *,
-        hit_ratio: float | None = None,
-        sizes: Sequence[float] | None = None,
-        cost: float = 1.0,
-    ) -> Recommendation:
-        """What size to give the memory tier, and what that would save. Needs ``analytics=True``.
-
-        Args:
-            hit_ratio: that is wanted; by default 95 % of what any size could reach.
-            sizes: to compare; by default a quarter to eight times the size there is.
-            cost: of a call of the origin.
-        """
-        return self.analytics.recommend(hit_ratio=hit_ratio, sizes=sizes, cost=cost)
-
-    def record(
-        self, path: str | os.PathLike[str], sample: float = 0.1, *, keys: bool = False
-    ) -> Recorder:
-        """Record what memory is asked for until the result, a context manager, is closed.
-
-        See `hybridcore.analytics.Recorder`.
-        """
-        return self.analytics.record(path, sample, keys)
-
-    def _analyze(self, options: Analytics | bool) -> StoreAnalytics:
-        from hybridcore.analytics import StoreAnalytics
-
-        engine, disk = self._engine, self._engine.disk
-        measures = {} if disk is None else {"disk": lambda: float(disk.stats().used_bytes)}
-        return StoreAnalytics(engine.memory, options, lambda: engine.origin_stats().loads, measures)
-
     def time_hits(self, one_in: int | None) -> None:
         """Measure how long one in so many hits of memory take, drawn at random.
 
@@ -614,6 +561,22 @@ class HybridCache(Front[K, V], Outside):
 HybridCache._own_get()
 
 
+def _as_store(memory: Memory | MemoryStore[K, V] | None) -> MemoryStore[K, V] | None:
+    if isinstance(memory, Memory):
+        return Cache(
+            memory.maxsize,
+            memory.getsizeof,
+            weights=memory.weights,
+            adaptive=memory.adaptive,
+            low_water=memory.low_water,
+        )
+    if memory is None or isinstance(memory, MemoryStore):
+        return memory
+    raise ConfigurationError(
+        f"memory is expected to be Memory(...), a Cache or None, got {memory!r}"
+    )
+
+
 def _as_origin(origin: Any) -> Origin[Any, Any] | None:
     if origin is None or isinstance(origin, Origin):
         return origin
@@ -632,41 +595,3 @@ def _call(method: WeakMethod[Any], *args: Any) -> None:
     found = method()
     if found is not None:
         found(*args)
-
-
-def _carry_out(steps: Steps[T]) -> T:
-    """Run an operation of the engine to its end, blocking where it waits."""
-    try:
-        effect = next(steps)
-        while True:
-            outcome = None
-            try:
-                if isinstance(effect, Wait):
-                    _wait_for(effect)
-                elif isinstance(effect, Spawn):
-                    in_background(_carry_out, effect.steps)
-                elif isinstance(effect, Pause):
-                    with making_room():
-                        sleep(effect.seconds)
-                else:
-                    with leading(effect.flights):
-                        outcome = getattr(effect.origin, effect.method)(*effect.args)
-            except BaseException as error:
-                effect = steps.throw(error)
-            else:
-                effect = steps.send(outcome)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
-    finally:
-        steps.close()
-
-
-def _wait_for(wait: Wait) -> None:
-    flight = wait.flight
-    assert flight.future is not None
-    if flight.future.done():
-        return
-    if flight.thread == get_ident() or on_background_loop():
-        raise WaitsForItselfError
-    with making_room(), suppress(FutureTimeoutError):
-        flight.future.result(wait.patience)
