@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hybridcore._native import AsyncFront
@@ -12,12 +11,10 @@ from hybridcore.engine import Call, Effect, Engine, Pause, Spawn, Steps, Wait
 from hybridcore.flights import MISSING, leading
 from hybridcore.invalidation import checked_tags
 from hybridcore.origins import CallableOrigin
-from hybridcore.origins.tasks import run_apart
-from hybridcore.types import is_plain
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from typing_extensions import Self
 
@@ -44,46 +41,43 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def _missed(self, key: K, default: Any) -> Any:
-        engine = self._engine
-        flight = None if engine.straight is None else engine.straight.join(key)
-        if flight is None:
-            return await self._carry_out(engine.read(key, default))
-        if flight.is_plain:
-            leader = flight
-            leader.is_abandoned = asyncio.get_running_loop().is_closed
+        return await self._carry_out(self._engine.read(key, default))
 
-            def kept(task: asyncio.Task[Any]) -> None:
-                self._kept(task)
-                task.add_done_callback(lambda _: engine.end_lost(leader))  # if it never began
+    async def _led(self, flight: Flight, default: Any, looked_up: bool) -> Any:
+        return await self._carry_out(self._engine.go_on(flight, default, looked_up))
 
-            return await run_apart(self._load(leader, default), kept)
-        if flight.ended:
-            return default if flight.value is MISSING else flight.value
-        return await self._carry_out(engine.go_on(flight, default, flight.looked_up))
+    def _settled(self, flight: Flight, answer: Any, took: float) -> None:
+        self._engine.settle(flight, answer, took)
+        self._engine.record_lookup(flight, took)
 
-    async def _load(self, flight: Flight, default: Any) -> Any:
-        """Ask the origin for what no tier has, on the straight way."""
-        engine = self._engine
-        assert engine.straight is not None
-        started = perf_counter()
-        answer: Any
+    async def _load_on(self, flight: Flight, default: Any, rest: Awaitable[Any]) -> Any:
+        """Go on with a load of the straight way that has to wait."""
+        straight = self._engine.straight
+        assert straight is not None
         try:
+            failure: BaseException | None = None
             try:
-                with leading((flight,)):
-                    answer = await engine.guarded(flight).aload(flight.key, None)
-            except Exception as error:
-                answer = error
-            took = perf_counter() - started
-            if is_plain(answer):
-                engine.straight.accept(flight, answer.value, took)
-            else:
-                engine.settle(flight, answer, took)
-                engine.record_lookup(flight, took)
+                answer = await rest
+            except BaseException as error:
+                answer = failure = error
+            straight.left(flight, failure)
+            if failure is not None and not isinstance(failure, Exception):
+                raise failure
+            if failure is not None or not straight.land(flight, answer):
+                self._settled(flight, answer, straight.took(flight))
         finally:
-            engine.end_lost(flight)
+            straight.part(flight)
         if flight.error is not None:
             raise flight.error
         return default if flight.value is MISSING else flight.value
+
+    async def _wait_for(self, task: asyncio.Task[T]) -> T:
+        """Wait for a task, which goes on if we are cancelled."""
+        self._kept(task)
+        return await asyncio.shield(task)
+
+    async def _waiting(self, awaitable: Awaitable[T]) -> T:
+        return await awaitable
 
     async def lookup(
         self, key: K, default: Any = None, *, options: EntryOptions | None = None
@@ -239,7 +233,15 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         except BaseException:
             steps.close()
             raise
-        return await run_apart(self._carry_on(steps, effect), self._kept)
+        return await self._apart(self._carry_on(steps, effect))
+
+    async def _apart(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await work that goes on if we are cancelled; its first step is taken at once."""
+        begun = self._begin(work)
+        if begun is None:
+            return await self._wait_for(asyncio.ensure_future(work))
+        has_ended, outcome = begun
+        return outcome if has_ended else await self._wait_for(outcome)
 
     def _spawn(self, spawn: Spawn) -> None:
         """Carry out in a task what nobody waits for."""

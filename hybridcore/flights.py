@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from hybridcore._native import MISSING as MISSING
 from hybridcore._native import Flight as Flight
+from hybridcore._native import led_in_context as led_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,10 +182,6 @@ class Flights:
 def begins(key: object, prefix: tuple[Any, ...]) -> bool:
     """Whether the key is a tuple with these first elements."""
     return isinstance(key, tuple) and key[: len(prefix)] == prefix
-
-
-led_in_context: ContextVar[tuple[Flight, ...]] = ContextVar("hybridcore_leading", default=())
-"""The flights whose loaders run in this context, outermost first."""
 
 
 class leading:

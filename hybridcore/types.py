@@ -77,7 +77,9 @@ def is_plain(answer: object) -> bool:
     """Whether an origin answered with a value and said nothing else of it."""
     return (
         type(answer) is Loaded
+        and answer.store
         and answer.ttl is None
+        and answer.stale is None
         and answer.validators is None
         and answer.cost is None
         and answer.importance is None

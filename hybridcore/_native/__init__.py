@@ -9,7 +9,7 @@ try:
     from hybridcore._native.generation import Generation
     from hybridcore._native.memory import MemoryStore
     from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed, new_struct
-    from hybridcore._native.straight import MISSING, Flight, Straight
+    from hybridcore._native.straight import MISSING, Flight, Straight, led_in_context
 except ModuleNotFoundError as error:
     raise ImportError(
         f"hybridcore was imported from a source tree without its compiled modules ({error.name} is "
@@ -28,5 +28,6 @@ __all__ = [
     "footprint_of",
     "is_plain",
     "is_well_formed",
+    "led_in_context",
     "new_struct",
 ]

@@ -4,6 +4,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from typing_extensions import disjoint_base
 
+from hybridcore._native.awaited import Runner
 from hybridcore._native.generation import Generation
 from hybridcore._native.memory import MemoryStore
 from hybridcore._native.straight import Straight
@@ -33,7 +34,7 @@ class Front(Generic[_K, _V]):
     def get(self, key: _K, /, default: _D) -> _V | _D: ...
 
 @disjoint_base
-class AsyncFront:
+class AsyncFront(Runner):
     @classmethod
     def _own_get(cls) -> None: ...
     def __init__(self, window: Front[Any, Any], /) -> None: ...

@@ -14,6 +14,7 @@ from hybridcore.tiers import Copy
 from hybridcore.types import Tier
 
 MISSING: Any
+led_in_context: ContextVar[tuple[Flight, ...]]
 
 @disjoint_base
 class Flight:
@@ -33,8 +34,6 @@ class Flight:
     since: int
     guard: Any
     running: bool
-    is_plain: bool
-    looked_up: bool
     def __init__(self, key: Any, origin: Any, options: Any = None, /) -> None: ...
     @property
     def waits_for(self) -> list[Flight]: ...
@@ -52,7 +51,6 @@ class Straight:
         missing: Any,
         failed: Any,
         costs: Any,
-        led: ContextVar[tuple[Flight, ...]],
         copy_of: Callable[[Any, Any], Any],
         histogram: Callable[[str, str, str], Histogram],
         served: Callable[[Tier, Any], object] | None,
@@ -64,12 +62,15 @@ class Straight:
         loads: bool,
         origin: Any,
         function: Callable[[Any], Any] | None,
+        afunction: Callable[[Any], Any] | None,
         resolve: Callable[[Any], Any] | None,
         guard: Any,
         guarded: ContextVar[tuple[Any, ...]] | None,
         /,
     ) -> None: ...
     def shut(self) -> None: ...
-    def join(self, key: Any, /) -> Flight | None: ...
-    def accept(self, flight: Flight, value: Any, took: float, /) -> None: ...
+    def left(self, flight: Flight, error: BaseException | None, /) -> None: ...
+    def land(self, flight: Flight, answer: Any, /) -> bool: ...
+    def part(self, flight: Flight, /) -> None: ...
+    def took(self, flight: Flight, /) -> float: ...
     def counts(self) -> tuple[int, int]: ...

@@ -41,9 +41,9 @@ class Engine(Refreshes, Healthy):
         guard, origin = self.guard, self.origin
         if (self.rules.defaults.strategy or self.strategy) == "cache_aside":
             origin = None
-        function = resolve = None
+        function = afunction = resolve = None
         if type(origin) is CallableOrigin:
-            function, resolve = origin.sync_function, settled
+            function, afunction, resolve = origin.sync_function, origin.async_function, settled
         loads = (
             self.queue is None
             and self.loaders is None
@@ -51,9 +51,8 @@ class Engine(Refreshes, Healthy):
             and not self.spill
             and (guard is None or (guard.gate is None and guard.retry is None))
         )
-        self.straight.open(
-            loads, origin, function, resolve, guard, None if guard is None else guard.calls
-        )
+        calls = None if guard is None else guard.calls
+        self.straight.open(loads, origin, function, afunction, resolve, guard, calls)
 
     def close(self) -> None:
         """Stop answering, write what is queued, and close the disk tier."""

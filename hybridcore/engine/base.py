@@ -20,7 +20,7 @@ from hybridcore.errors import (
     KeyEncodingError,
 )
 from hybridcore.events import EventBus, EventKind
-from hybridcore.flights import Flights, begins, led_in_context
+from hybridcore.flights import Flights, begins
 from hybridcore.forks import start_afresh_after_forks
 from hybridcore.invalidation.coherence import Coherence, SharedCoherence
 from hybridcore.lately import Costs, Lately
@@ -137,7 +137,7 @@ class Base:
         self._well: dict[str, float] = {}
         self._most_quota = 0.0
         self.straight: Straight | None = None
-        """Where the blocking face tries first what memory missed."""
+        """Where both faces try first what memory missed."""
         if memory is not None:
             self.straight = Straight(
                 memory,
@@ -147,11 +147,11 @@ class Base:
                 self._missing,
                 self._failed,
                 self._costs,
-                led_in_context,
                 copy_of,
                 self.timings.histogram,
                 None if self._weigh is None else self._served,
             )
+        self.window._go_straight(self.straight)
         self.start_afresh()
         start_afresh_after_forks(self)
 

@@ -209,6 +209,14 @@ class CallableOrigin(Origin[K, V]):
             return None
         return function.function
 
+    @property
+    def async_function(self) -> Callable[[K], Any] | None:
+        """What is awaited by ``aload``, and that alone, if it is known to be async."""
+        function = self._functions.get("load")
+        if function is None or not function.is_async or function.is_bounded:
+            return None
+        return function.function
+
     def __repr__(self) -> str:
         return f"CallableOrigin({self.name})"
 

@@ -12,6 +12,7 @@ from threading import RLock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from hybridcore._native import led_in_context
 from hybridcore.breaker import Breaker, Circuit
 from hybridcore.bulkhead import Bulkhead, Gate
 from hybridcore.errors import ConfigurationError, OriginTimeoutError
@@ -220,7 +221,7 @@ class GuardedOrigin(Origin[K, V]):
             guard.gate is None
             and guard.retry is None
             and self._limit == math.inf
-            and not calls_in_context.get()
+            and not _is_inside(self.guard)
         )
 
     def _ask(self, call: _Call[T]) -> T:
@@ -488,7 +489,10 @@ _PART_OF_ANOTHER = nullcontext()
 
 def _is_inside(guard: Guard) -> bool:
     """Whether a call of this guard runs in this context."""
-    return any(passage.guard is guard and passage.running for passage in calls_in_context.get())
+    return any(
+        passage.guard is guard and passage.running
+        for passage in (*calls_in_context.get(), *led_in_context.get())
+    )
 
 
 def _waited(call: _Call[Any]) -> _Passage:

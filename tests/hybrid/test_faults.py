@@ -606,7 +606,7 @@ def test_no_thread_for_a_load_in_the_background(make_store, clock, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr("hybridcore.hybrid.in_background", refuse)
+        patched.setattr("hybridcore.blocking.in_background", refuse)
         assert store.get("k") == "v"
         assert store.get_many(["k"]) == {"k": "v"}
     assert not store._engine._flights._flights

@@ -5,6 +5,7 @@ from types import GenericAlias
 
 from cpython.object cimport PyObject
 
+from hybridcore._native.awaited cimport Runner, asked_of
 from hybridcore._native.fastcall cimport (
     METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
@@ -112,10 +113,11 @@ cdef PyMethodDef get_definition = PyMethodDef(
 add_method(Front, &get_definition)
 
 
-cdef class AsyncFront:
+cdef class AsyncFront(Runner):
     """The same to be awaited: a hit is a coroutine that ends at once.
 
-    A subclass defines ``_missed(key, default)``, which returns a coroutine.
+    A subclass defines ``_missed(key, default)``, which returns a coroutine, and for the straight
+    way what `Asked` hands over to.
     """
 
     cdef Front window
@@ -139,7 +141,7 @@ cdef object async_get_called(
     if likely(window.store is not None and is_current(window.generation)):
         if likely(lookup(window.store, args[0], &value)):
             return answered(take(value))
-    return self._missed(<object> args[0], <object> default)
+    return asked_of(self, window.straight, <object> args[0], <object> default)
 
 
 cdef PyMethodDef async_get_definition = PyMethodDef(

@@ -38,5 +38,6 @@ cdef class Histogram:
 
 
 cdef int64_t start_timing() noexcept
+cdef double seconds_since(int64_t start) noexcept
 cdef void end_timing(Histogram histogram, int64_t start, uint32_t weight) noexcept
 cdef void c_record(Histogram histogram, uint64_t ns, uint32_t weight) noexcept

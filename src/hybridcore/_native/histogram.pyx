@@ -355,6 +355,12 @@ cdef int64_t start_timing() noexcept:
     return read_ticks(&rate)
 
 
+cdef double seconds_since(int64_t start) noexcept:
+    """How long ago `start_timing` was."""
+    cdef int64_t ticks = read_ticks(&rate) - start
+    return 0.0 if ticks < 0 else <double> ticks * rate.ns * 1e-9
+
+
 cdef void end_timing(Histogram histogram, int64_t start, uint32_t weight) noexcept:
     """Record the time since `start_timing`, as if that had happened ``weight`` times."""
     cdef int64_t ticks = read_ticks(&rate) - start

@@ -27,6 +27,9 @@ cdef class Answered:
     cdef object value       # ENDED when it was awaited
 
 
+cdef void stop_with(PyObject* value) noexcept
+
+
 cdef inline PyObject* raise_again(PyObject* raised) noexcept:
     """Raise the error without what former callers have left in its traceback; takes ``raised``."""
     error = (<Raised> raised).error

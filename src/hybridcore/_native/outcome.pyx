@@ -86,7 +86,6 @@ cdef int finish(Answered self) except -1:
 
 cdef PyObject* next_answered(Answered self) noexcept:
     """Raise StopIteration with the value, without making one where the interpreter makes none."""
-    cdef PyObject* error
     value = self.value
     self.value = ENDED
     if unlikely(type(value) is Raised):
@@ -94,14 +93,21 @@ cdef PyObject* next_answered(Answered self) noexcept:
         raise_again(<PyObject*> value)
     elif unlikely(value is ENDED):
         PyErr_SetString(PyExc_RuntimeError, b"cannot reuse already awaited coroutine")
-    elif PyTuple_Check(<PyObject*> value) or PyExceptionInstance_Check(<PyObject*> value):
-        error = PyObject_CallOneArg(PyExc_StopIteration, <PyObject*> value)
+    else:
+        stop_with(<PyObject*> value)
+    return NULL
+
+
+cdef void stop_with(PyObject* value) noexcept:
+    """Raise StopIteration with the value, as cheaply as the interpreter does."""
+    cdef PyObject* error
+    if PyTuple_Check(value) or PyExceptionInstance_Check(value):
+        error = PyObject_CallOneArg(PyExc_StopIteration, value)
         if error != NULL:
             PyErr_SetObject(PyExc_StopIteration, error)
             Py_XDECREF(error)
     else:
-        PyErr_SetObject(PyExc_StopIteration, <PyObject*> value)
-    return NULL
+        PyErr_SetObject(PyExc_StopIteration, value)
 
 
 cdef void install_next() noexcept:

@@ -25,11 +25,13 @@ cdef class Flight:
     cdef public bint lost           # with its leader: another has to lead
     cdef public object guard        # that the call of the origin passed
     cdef public bint running        # while that call runs
-    cdef readonly bint is_plain     # nothing but the origin is left to be asked
-    cdef readonly bint looked_up    # the tiers
+    cdef object permit      # of the breaker, None: the call is part of another one
+    cdef bint is_bare       # the call returns a value, not an answer
+    cdef bint is_leased     # other processes wait for it
     cdef public uint64_t since      # what was invalidated before it began
     cdef Py_hash_t hash
     cdef int64_t started            # in ticks
+    cdef int64_t asked              # the same, of the call of the origin
     cdef dict flights               # where it is registered...
     cdef object acquire, release    # ...under this lock
 
@@ -39,19 +41,35 @@ cdef class Straight:
     cdef Generation generation
     cdef object coherence
     cdef object tiers, disk, fetch, resolve, copy_of
-    cdef object events, rules, missing, failed, costs, led, guarded
+    cdef object events, rules, missing, failed, costs, guarded
     cdef object memory_ttl
     cdef dict flights
     cdef list acquires, releases
     cdef bint is_open               # lookups may go this way...
     cdef bint loads                 # ...and ask the origin
     cdef object defaults            # options of all keys that no pattern matches
-    cdef object origin, function, guard, circuit
+    cdef object origin, function, afunction, guard, circuit
     cdef uint64_t promoted, loaded
     cdef Histogram disk_hits, disk_misses, disk_stale, disk_errors, loads_timed, hits, misses
     cdef object served              # told of the tier and value of one in 16, or None
     cdef uint64_t random
 
 
+cdef enum:
+    FOUND
+    NOWHERE
+    IN_MEMORY
+    STALE
+
+
 cdef object DECLINED
+cdef object NOTHING
 cdef object straight_get(Straight self, object front, object key, object default)
+cdef Flight join(Straight self, object key)
+cdef int look_up(Straight self, Flight flight) except -1
+cdef int may_load(Straight self, Flight flight) except -1
+cdef object enter_call(Straight self, Flight flight)
+cdef int leave_call(Straight self, Flight flight, object error) except -1
+cdef bint land(Straight self, Flight flight, object answer) except -1
+cdef int part(Straight self, Flight flight) except -1
+cdef int lose(Straight self, Flight flight) except -1

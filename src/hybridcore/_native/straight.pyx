@@ -9,14 +9,14 @@ origin that is left alone) is handed to the engine, with the flight as far as it
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
-from time import perf_counter
+from contextvars import ContextVar
 from types import GeneratorType
 
 from hybridcore.errors import ClosedError, DiskError, NotFoundError, ValueTooLargeError
 from hybridcore.types import Loaded, NotFound, NotModified, Tier, is_plain
 
 from hybridcore._native.generation cimport is_current
-from hybridcore._native.histogram cimport c_record, end_timing, start_timing
+from hybridcore._native.histogram cimport c_record, end_timing, seconds_since, start_timing
 from hybridcore._native.memory cimport MemoryStore, store_put_hashed
 from hybridcore._native.objects cimport mix, object_hash, unlikely
 from hybridcore._native.table cimport table_find
@@ -41,12 +41,8 @@ MISSING = object()
 cdef object DECLINED = object()
 cdef object NOTHING = MISSING
 cdef tuple ANSWERS = (Loaded, NotModified, NotFound)
-cdef enum:
-    FOUND
-    NOWHERE
-    IN_MEMORY
-    STALE
-
+led_in_context = ContextVar("hybridcore_leading", default=())
+cdef object LED = led_in_context
 cdef object DISK = Tier.DISK
 cdef object ORIGIN = Tier.ORIGIN
 
@@ -80,7 +76,7 @@ cdef class Straight:
     """What lies on the straight way; the engine opens and closes it."""
 
     def __init__(self, MemoryStore store not None, tiers, events, rules, missing, failed, costs,
-                 led, copy_of, histogram, served, /):
+                 copy_of, histogram, served, /):
         self.copy_of = copy_of
         self.coherence = tiers.coherence
         self.generation = self.coherence.generation
@@ -95,7 +91,6 @@ cdef class Straight:
         self.missing = missing
         self.failed = failed
         self.costs = costs
-        self.led = led
         self.disk_hits = histogram("disk", "get", "hit")
         self.disk_misses = histogram("disk", "get", "miss")
         self.disk_stale = histogram("disk", "get", "stale")
@@ -111,15 +106,16 @@ cdef class Straight:
         self.acquires = [lock.acquire for lock in locks]
         self.releases = [lock.release for lock in locks]
 
-    def open(self, bint loads, origin, function, resolve, guard, guarded, /):
+    def open(self, bint loads, origin, function, afunction, resolve, guard, guarded, /):
         """Let lookups through, and if it ``loads`` on to the origin, or the function that it is.
 
-        ``resolve`` waits for what the function returns if that can be awaited, ``guarded`` is
-        where the calls behind the guard are known.
+        ``afunction`` is that for who awaits; ``resolve`` waits for what the other returns if that
+        can be awaited; ``guarded`` is where the calls behind the guard are known.
         """
         self.is_open = False
         self.origin = origin
         self.function = function
+        self.afunction = afunction
         self.resolve = resolve
         self.guard = guard
         self.circuit = None if guard is None else guard.circuit
@@ -133,30 +129,21 @@ cdef class Straight:
         """Let nobody through."""
         self.is_open = False
 
-    def join(self, key, /):
-        """For who awaits: a flight that leads, or has ended with what the disk has, or None.
+    def left(self, Flight flight not None, error, /):
+        """The call of the origin has ended, with this error or None."""
+        leave_call(self, flight, error)
 
-        None: the engine is to answer. It has to be handed to `accept`, or ended by the engine.
-        """
-        cdef Flight flight = join(self, key)
-        cdef int where
-        if flight is None:
-            return None
-        try:
-            where = look_up(self, flight)
-            if where == NOWHERE:
-                where = may_load(self, flight)
-            flight.is_plain = where == NOWHERE
-            flight.looked_up = where != IN_MEMORY
-        except BaseException:
-            flight.lost = True
-            part(self, flight)
-            raise
-        return flight
+    def land(self, Flight flight not None, answer, /):
+        """End a flight with a mere value and keep it; False: the engine is to settle it."""
+        return land(self, flight, answer)
 
-    def accept(self, Flight flight not None, value, took, /):
-        """End a flight with a value of the origin, and keep it unless a write came between."""
-        accept(self, flight, value, took)
+    def part(self, Flight flight not None, /):
+        """Leave a flight: if nobody has ended it, another one has to lead."""
+        lose(self, flight)
+
+    def took(self, Flight flight not None, /):
+        """Seconds since the origin was asked."""
+        return seconds_since(flight.asked)
 
     def counts(self):
         """(promoted, loads) so far."""
@@ -171,9 +158,8 @@ cdef object straight_get(Straight self, object front, object key, object default
     try:
         return led(self, front, flight, default)
     finally:
-        if not flight.ended:
-            flight.lost = True
-            part(self, flight)
+        if not flight.ended or flight.is_leased:
+            lose(self, flight)
 
 
 cdef Flight join(Straight self, object key):
@@ -282,15 +268,31 @@ cdef int may_load(Straight self, Flight flight) except -1:
         return FOUND
     if (
         options.hard_timeout is not None
-        or (self.disk is not None and options.lease is not None)
         or (self.circuit is not None and self.circuit._state != "closed")
     ):
         return STALE
+    if self.disk is not None and options.lease is not None:
+        if self.disk.lease(flight.key, options.lease):
+            return STALE                    # another process loads it: the engine waits for that
+        flight.is_leased = True
     return NOWHERE
 
 
+cdef int lose(Straight self, Flight flight) except -1:
+    """Leave a flight, which is lost if nobody has ended it."""
+    if not flight.ended:
+        flight.lost = True
+    return part(self, flight)
+
+
 cdef int part(Straight self, Flight flight) except -1:
-    """End a flight that has come to nothing, or is lost."""
+    """Leave a flight, which has come to nothing if nobody has ended it."""
+    if flight.is_leased:
+        flight.is_leased = False
+        try:
+            self.disk.release(flight.key)
+        except ClosedError:                 # and its leases are nobody's
+            pass
     flight.acquire()
     try:
         if not flight.ended:
@@ -327,25 +329,35 @@ cdef object fetched(Straight self, object key):
 cdef object loaded(Straight self, object front, Flight flight, object default):
     """The value that the origin has, or what the engine makes of its answer."""
     cdef bint is_value = False
-    cdef double started = perf_counter()
     try:
-        answer = asked(self, flight, &is_value)
+        answer = asked(self, flight)
+    except StopIteration as error:          # which would end an iteration of the caller's
+        answer = RuntimeError("the loader raised StopIteration")
+        answer.__cause__ = error
     except Exception as error:
         answer = error
-    took = perf_counter() - started
-    if is_value:
-        accept(self, flight, answer, took)
-        return answer
-    front._settled(flight, answer, took)
+    else:
+        is_value = land(self, flight, answer)
+    if not is_value:
+        front._settled(flight, answer, seconds_since(flight.asked))
     if flight.error is not None:
         raise flight.error
     return default if flight.value is NOTHING else flight.value
 
 
-cdef int accept(Straight self, Flight flight, object value, object took) except -1:
-    """End the flight with a value of the origin, and keep it unless a write came between."""
+cdef bint land(Straight self, Flight flight, object answer) except -1:
+    """End the flight if the origin answered a mere value, and keep that unless a write came."""
+    cdef double took
     options = flight.options
-    flight.value = value
+    if flight.is_bare:
+        if isinstance(answer, ANSWERS):
+            return False
+    elif is_plain(answer):
+        answer = answer.value
+    else:
+        return False
+    took = seconds_since(flight.asked)
+    flight.value = answer
     flight.tier = ORIGIN
     if self.failed._keys is not None:
         self.failed.forget(flight.key)
@@ -356,11 +368,11 @@ cdef int accept(Straight self, Flight flight, object value, object took) except 
             if self.missing._keys is not None:
                 self.missing.forget(flight.key)
             if self.disk is None and not options.jitter:
-                hold(self, flight, value, options.ttl, None, cost)
+                hold(self, flight, answer, options.ttl, None, cost)
             else:
                 try:
                     self.tiers.keep(
-                        flight.key, value, options.ttl, None, options, cost=cost, loaded=True,
+                        flight.key, answer, options.ttl, None, options, cost=cost, loaded=True,
                         since=flight.since,
                     )
                 except ClosedError:         # while it loaded: handed out, not kept
@@ -370,59 +382,74 @@ cdef int accept(Straight self, Flight flight, object value, object took) except 
         flight.release()
     with cython.critical_section(self):
         self.loaded += 1
-    c_record(self.loads_timed, <uint64_t> (<double> took * 1e9), 1)
-    return handed_out(self, flight)
+    c_record(self.loads_timed, <uint64_t> (took * 1e9), 1)
+    handed_out(self, flight)
+    return True
 
 
-cdef object asked(Straight self, Flight flight, bint* is_value):
-    """What the origin answers, and whether that is a mere value."""
-    cdef bint guarded = self.guard is not None
-    cdef object permit = None
+cdef object asked(Straight self, Flight flight):
+    """What the origin answers, or the value."""
     cdef object error = None
-    cdef object inside = None
-    leading = current(self.led)
-    token = PyContextVar_Set(self.led, (*leading, flight))
+    token = enter_call(self, flight)
     try:
-        if guarded:
-            outer = current(self.guarded)
-            for passage in outer:
-                if passage.guard is self.guard and passage.running:
-                    guarded = False         # part of that call
-            flight.guard = self.guard
-            flight.running = True
-            inside = PyContextVar_Set(self.guarded, (*outer, flight))
-            permit = self.circuit._generation
-        try:
-            answer = called(self, flight.key, is_value)
-        except BaseException as failure:
-            error = failure
-            raise
-        finally:
-            if inside is not None:
-                flight.running = False
-                PyContextVar_Reset(self.guarded, inside)
-            if guarded:
-                tell(self.circuit, permit, error)
+        return called(self, flight)
+    except BaseException as failure:
+        error = failure
+        raise
     finally:
-        PyContextVar_Reset(self.led, token)
-    return answer
+        PyContextVar_Reset(LED, token)
+        leave_call(self, flight, error)
 
 
-cdef object called(Straight self, object key, bint* is_value):
-    """What the function returned, or what the origin answered if it is more than one."""
+cdef object enter_call(Straight self, Flight flight):
+    """The origin is about to be asked: a loader that asks back, in this context, is known."""
+    leading = <tuple> current(LED)
+    guard = self.guard
+    flight.permit = None
+    if guard is not None:
+        flight.permit = self.circuit._generation
+        for passage in <tuple> current(self.guarded):
+            if passage.guard is guard and passage.running:
+                flight.permit = None        # part of that call
+        for passage in leading:
+            if (<Flight> passage).guard is guard and (<Flight> passage).running:
+                flight.permit = None
+        flight.guard = guard
+        flight.running = True
+    flight.asked = start_timing()
+    return PyContextVar_Set(LED, (leading + (flight,)) if leading else (flight,))
+
+
+cdef int leave_call(Straight self, Flight flight, object error) except -1:
+    """The call has ended: tell the breaker how."""
+    if flight.guard is None:
+        return 0
+    flight.running = False
+    if flight.permit is None:
+        return 0
+    circuit = flight.guard.circuit
+    if error is None or isinstance(error, NotFoundError):
+        if circuit._failures or circuit._window is not None or circuit._state != "closed":
+            circuit.succeeded(flight.permit)
+    elif isinstance(error, Exception):
+        circuit.failed(flight.permit, error)
+    else:
+        circuit.abandoned(flight.permit)
+    return 0
+
+
+cdef object called(Straight self, Flight flight):
+    """What the function returned, or what the origin answered."""
     if self.function is None:
-        answer = self.origin.load(key, None)
-        if is_plain(answer):
-            is_value[0] = True
-            return answer.value
-        return answer
+        flight.is_bare = False
+        return self.origin.load(flight.key, None)
+    flight.is_bare = True
     try:
-        answer = self.function(key)
+        answer = self.function(flight.key)
         if unlikely(may_be_awaited(answer)):
             answer = self.resolve(answer)
     except NotFoundError:
         return NotFound()
-    is_value[0] = not isinstance(answer, ANSWERS)
     return answer
 
 
@@ -430,18 +457,6 @@ cdef inline bint may_be_awaited(object answer):
     """Whether the value is, or might be, an awaitable."""
     cdef AwaitSlots* slots = Py_TYPE(<PyObject*> answer).tp_as_async
     return slots != NULL and slots.am_await != NULL or type(answer) is GeneratorType
-
-
-cdef int tell(object circuit, object permit, object error) except -1:
-    """Tell the circuit how a call ended."""
-    if error is None:
-        if circuit._failures or circuit._window is not None or circuit._state != "closed":
-            circuit.succeeded(permit)
-    elif isinstance(error, Exception):
-        circuit.failed(permit, error)
-    else:
-        circuit.abandoned(permit)
-    return 0
 
 
 cdef object current(object variable):
