@@ -3,8 +3,9 @@
 Every trace is replayed through caches of eight sizes, and predicted from one pass over a sample of
 its keys: for LRU, and for the policy that `Cache` has by default. An error is the difference of two
 hit ratios. A recommendation is the size predicted for a hit ratio that the replay had at a size; it
-is compared with that size where the curve is steep enough to tell sizes apart. Keys are hashed
-anew with each seed, so that the spread over samples is seen.
+is compared with that size where the curve is steep enough to tell sizes apart, and a cache of the
+size recommended is replayed: does it hit what was wanted? Keys are hashed anew with each seed, so
+that the spread over samples is seen.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ MANY = 100_000
 STEEP = 0.02
 """What the hit ratio gains by e times the size, at least, where sizes can be told apart."""
 SIMULATED = (0.2, 0.55, 0.75, 1.0)
-"""Where the small caches are, from the smallest size to the largest on a logarithmic scale."""
-
-CLOSELY, CLOSER = 1.25, 1024
-"""Two larger ones around a size that is recommended, in a second pass: how far from it, entries."""
+"""Where the small caches are, from the smallest size to the largest on a logarithmic scale; those
+bounded in bytes take more memory, and do without the first."""
+NEAR = 0.1
+"""How far a size may be from the one that replay finds,"""
+ENOUGH = 0.005
+"""and the hit ratio that it has from the one wanted."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Row:
     mean_error: float
     worst_error: float
     size_errors: list[float]
+    reached: list[float]
     replayed: list[float]
     predicted: list[list[float]]
     memory: int
@@ -69,6 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--bytes", action="store_true", help="of traces with sizes, predict caches bounded in bytes"
     )
+    add(
+        "--memory",
+        type=float,
+        default=1,
+        metavar="MIB",
+        help="for each pass of a recommendation (default 1)",
+    )
     add("--limit", type=int, metavar="N", help="only the first N requests of a trace")
     add("--jobs", type=int, default=1, help="traces at a time")
     add("--json", type=Path, metavar="FILE", help="save every number here")
@@ -81,11 +92,17 @@ def main(options: argparse.Namespace) -> None:
         traces += generated()
     if options.bytes:
         traces = [trace for trace in traces if trace.sizes is not None]
-    work = partial(measure, samples=options.samples, seeds=options.seeds, bytewise=options.bytes)
+    work = partial(
+        measure,
+        samples=options.samples,
+        seeds=options.seeds,
+        bytewise=options.bytes,
+        memory=round(options.memory * (1 << 20)),
+    )
     rows: list[Row] = []
     print(
         f"{'trace':<18} {'policy':<8} {'keys':>8} {'rate':>6} {'mean':>7} {'worst':>7} "
-        f"{'sizes off by':>12} {'within 10 %':>11} {'KiB':>5} {'ns':>5}"
+        f"{'sizes off by':>12} {'within 10 %':>11} {'hit as much':>11} {'KiB':>5} {'ns':>5}"
     )
     for trace, found, error in run_apart(work, traces, options.jobs):
         if error:
@@ -99,11 +116,13 @@ def main(options: argparse.Namespace) -> None:
         for name, some in ((f"{policy}, over {MANY:,} keys", large), (f"{policy}, all", every)):
             if some:
                 off = [abs(error) for row in some for error in row.size_errors]
-                near = np.mean(np.array(off) <= 0.1)
+                near = np.array(off) <= NEAR
+                reached = np.abs([error for row in some for error in row.reached]) <= ENOUGH
                 print(
                     f"{name}: mean error {np.mean([row.mean_error for row in some]):.4f}, "
-                    f"sizes off by {np.median(off):.1%} (median), {near:.0%} "
-                    f"of {len(off)} within 10 %"
+                    f"sizes off by {np.median(off):.1%} (median), {near.mean():.0%} of {len(off)} "
+                    f"within {NEAR:.0%}, {reached.mean():.0%} hit within {ENOUGH} of what was "
+                    f"wanted, {(near | reached).mean():.0%} either"
                 )
     if options.json:
         options.traces = [path.name for path in options.traces]
@@ -112,21 +131,22 @@ def main(options: argparse.Namespace) -> None:
         )
 
 
-def measure(trace: Trace, samples: int, seeds: int, bytewise: bool) -> list[Row]:
+def measure(trace: Trace, samples: int, seeds: int, bytewise: bool, memory: int) -> list[Row]:
     """Both policies on one trace."""
     from hybridcore import Weights
-    from hybridcore.analytics import Estimator
+    from hybridcore.analytics import Estimator, trace_curve
+    from hybridcore.analytics import Trace as Requests
 
     whole = trace.footprint if bytewise else trace.unique
     sizes = sorted(
         {int(share * whole) for share in SIZES if int(share * trace.unique) >= SMALLEST}
     ) or [whole // 4, whole // 2]
     mean = float(trace.sizes.mean()) if bytewise and trace.sizes is not None else 1.0
-    at = np.exp(np.interp(SIMULATED, [0, 1], np.log([sizes[0], sizes[-1]])))
+    at = np.exp(np.interp(SIMULATED[bytewise:], [0, 1], np.log([sizes[0], sizes[-1]])))
     rows = []
     for policy, options in (("lru", {"weights": Weights.lru()}), ("learned", {})):
         replayed = [replay(trace, size, bytewise, options) for size in sizes]
-        predicted, offs, spent, memory = [], [], 0.0, 0
+        predicted, offs, reached, spent, most = [], [], [], 0.0, 0
         for seed in range(seeds):
             estimator = Estimator(
                 samples=samples,
@@ -143,20 +163,14 @@ def measure(trace: Trace, samples: int, seeds: int, bytewise: bool) -> list[Row]
             for ratio, size, steep in zip(replayed, sizes, slopes(sizes, replayed), strict=True):
                 if steep < STEEP:
                     continue
-                enough = curve.size_for(ratio) or whole
-                if policy != "lru":
-                    closer = Estimator(
-                        samples=samples,
-                        sized=bytewise,
-                        sizes=(enough / CLOSELY, enough * CLOSELY),
-                        mean_size=mean,
-                        entries=CLOSER // 2 if bytewise else CLOSER,
-                    )
-                    closer.feed(hashes, trace.sizes if bytewise else None)
-                    memory = max(memory, closer.memory_bytes())
-                    enough = closer.policy_curve().size_for(ratio) or whole
+                requests = Requests(hashes, trace.sizes if bytewise else None, mean_size=mean)
+                closer = trace_curve(
+                    requests, policy, sized=bytewise, hit_ratio=ratio, memory=memory, **options
+                )
+                enough = closer.size_for(ratio) or whole
                 offs.append(enough / size - 1)
-            memory = max(memory, estimator.memory_bytes())
+                reached.append(replay(trace, round(enough), bytewise, options) - ratio)
+            most = max(most, estimator.memory_bytes())
         errors = np.abs(np.array(predicted) - replayed)
         rows.append(
             Row(
@@ -169,9 +183,10 @@ def measure(trace: Trace, samples: int, seeds: int, bytewise: bool) -> list[Row]
                 float(errors.mean()),
                 float(errors.max()),
                 offs,
+                reached,
                 replayed,
                 predicted,
-                memory,
+                most,
                 1e9 * spent / seeds / len(trace.keys),
             )
         )
@@ -236,8 +251,13 @@ def generated(requests: int = 1_000_000, keys: int = 200_000, seed: int = 7) -> 
 
 def print_row(row: Row) -> None:
     """One line."""
-    off = np.abs(row.size_errors)
-    sizes = f"{np.median(off):>12.1%} {np.mean(off <= 0.1):>11.0%}" if len(off) else " " * 24
+    off, reached = np.abs(row.size_errors), np.abs(row.reached)
+    sizes = " " * 36
+    if len(off):
+        sizes = (
+            f"{np.median(off):>12.1%} {np.mean(off <= NEAR):>11.0%} "
+            f"{np.mean(reached <= ENOUGH):>11.0%}"
+        )
     print(
         f"{row.trace[:18]:<18} {row.policy:<8} {row.keys:>8,} {row.rate:>6.1%} "
         f"{row.mean_error:>7.4f} {row.worst_error:>7.4f} {sizes} "

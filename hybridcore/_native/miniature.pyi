@@ -19,8 +19,8 @@ class Miniature:
         cache: MemoryStore[Any, Any],
         lru: MemoryStore[Any, Any],
         below: int,
-        former: Miniature | None = None,
     ) -> None: ...
+    def go_on_with(self, small: Miniature) -> Miniature: ...
     def feed(
         self,
         hashes: NDArray[np.uint32],

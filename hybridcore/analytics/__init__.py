@@ -4,6 +4,7 @@ from hybridcore.analytics.curve import MissRatioCurve
 from hybridcore.analytics.estimator import Estimator
 from hybridcore.analytics.forecast import Forecast, forecast
 from hybridcore.analytics.live import Analytics, Analyzer
+from hybridcore.analytics.passes import Trace, trace_curve
 from hybridcore.analytics.predictions import Predictions
 from hybridcore.analytics.recommend import Option, Recommendation, recommend
 from hybridcore.analytics.recording import Recorder, Recording, read_recording
@@ -21,7 +22,9 @@ __all__ = [
     "Recorder",
     "Recording",
     "StoreAnalytics",
+    "Trace",
     "forecast",
     "read_recording",
     "recommend",
+    "trace_curve",
 ]

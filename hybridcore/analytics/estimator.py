@@ -29,9 +29,9 @@ SMALL = 192
 LARGE = 384
 """and where they do not: half of the memory of such an entry is what sizes need."""
 
-CROWDED = 1.4
+CROWDED = 1.3
 """Times as many entries, of a smaller size than was thought, are too many."""
-PIECE = 16_384
+PIECE = 512
 """Requests between two looks at that."""
 
 _EDGES = edges()
@@ -78,18 +78,12 @@ class Estimator:
     def simulate(self, sizes: Sequence[float], mean_size: float = 1.0) -> None:
         """Run small caches at these sizes from now on, instead of those that ran so far."""
         self._miniatures = [
-            (size, self._miniature(size, self._entries * mean_size / size))
+            (
+                size,
+                miniature(size, min(self._sample, self._entries * mean_size / size), *self._policy),
+            )
             for size in sorted(sizes)
         ]
-
-    def _miniature(self, size: float, rate: float, former: Miniature | None = None) -> Miniature:
-        """A cache of that size, smaller by the rate."""
-        weights, adaptive = self._policy
-        rate = min(self._sample, rate)
-        small = max(1, round(size * rate))
-        cache = Cache[int, None](small, weights=weights, adaptive=adaptive)
-        lru = Cache[int, None](small, weights=Weights.lru())
-        return Miniature(cache, lru, round(rate * ALL), former)
 
     @property
     def below(self) -> int:
@@ -112,8 +106,8 @@ class Estimator:
         self._distances.feed(hashes, sizes, operations, requests)
         for start in range(0, len(hashes), PIECE):
             piece = slice(start, start + PIECE)
-            for _, miniature in self._miniatures:
-                miniature.feed(
+            for _, small in self._miniatures:
+                small.feed(
                     hashes[piece],
                     None if sizes is None else sizes[piece],
                     None if operations is None else operations[piece],
@@ -123,16 +117,17 @@ class Estimator:
 
     def _shrink(self) -> None:
         """Go on with fewer keys where entries are smaller than was thought, and so too many."""
-        for number, (size, miniature) in enumerate(self._miniatures):
-            if miniature.entries > CROWDED * self._entries:
-                rate = miniature.below / ALL * self._entries / miniature.entries
-                self._miniatures[number] = size, self._miniature(size, rate, miniature)
+        for number, (size, small) in enumerate(self._miniatures):
+            if small.entries > CROWDED * self._entries:
+                rate = small.below / ALL * self._entries / small.entries
+                fewer = small.go_on_with(miniature(size, rate, *self._policy))
+                self._miniatures[number] = size, fewer
 
     def fade(self, factor: float) -> None:
         """Let what was seen so far weigh less."""
         self._distances.fade(factor)
-        for _, miniature in self._miniatures:
-            miniature.fade(factor)
+        for _, small in self._miniatures:
+            small.fade(factor)
 
     def curve(self) -> MissRatioCurve:
         """What LRU hits, by size."""
@@ -167,33 +162,56 @@ class Estimator:
             observed: a size, and the hit ratio that the cache itself has had there.
         """
         lru = self.curve()
-        more, more_bytes = [], []
-        for size, small in self._miniatures:
-            if small.requests:
-                own = 1 - _weight(small.below / ALL, lru.rate)
-                ratio, lru_ratio = small.hits / small.requests, small.lru_hits / small.requests
-                more.append((size, ratio - lru_ratio + own * (lru_ratio - lru.hit_ratio(size))))
-            if small.bytes:
-                difference = (small.hit_bytes - small.lru_hit_bytes) / small.bytes
-                more_bytes.append((size, difference))
+        found = self.differences(lru)
+        more = [(size, ratio) for size, ratio, _ in found]
+        more_bytes = [(size, ratio) for size, _, ratio in found]
         if observed is not None:
             size, ratio = observed
             more.append((size, ratio - lru.hit_ratio(size)))
-        if not self.sized:
-            more_bytes = more
+            if not self.sized:
+                more_bytes.append(more[-1])
         whole = lru.bytes if self.sized else lru.keys
         return replace(
             lru,
             policy=name,
-            hit_ratios=_plus(lru.hit_ratios, lru.sizes, more, whole),
-            byte_hit_ratios=_plus(lru.byte_hit_ratios, lru.sizes, more_bytes, whole),
+            hit_ratios=plus(lru.hit_ratios, lru.sizes, more, whole),
+            byte_hit_ratios=plus(lru.byte_hit_ratios, lru.sizes, more_bytes, whole),
         )
+
+    def differences(self, lru: MissRatioCurve) -> list[tuple[float, float, float]]:
+        """Sizes, and what the policy hits more there than LRU: of requests, and of bytes."""
+        return [
+            difference(size, small, lru)
+            for size, small in self._miniatures
+            if small.requests and small.bytes
+        ]
 
     def memory_bytes(self) -> int:
         """Return the memory that all of it takes."""
         return self._distances.memory_bytes() + sum(
-            miniature.memory_bytes() for _, miniature in self._miniatures
+            small.memory_bytes() for _, small in self._miniatures
         )
+
+
+def miniature(
+    size: float, rate: float, weights: Weights | None, adaptive: Adaptive | None
+) -> Miniature:
+    """A cache of that size and policy, smaller by the rate."""
+    small = max(1, round(size * rate))
+    cache = Cache[int, None](small, weights=weights, adaptive=adaptive)
+    return Miniature(cache, Cache[int, None](small, weights=Weights.lru()), round(rate * ALL))
+
+
+def difference(size: float, small: Miniature, lru: MissRatioCurve) -> tuple[float, float, float]:
+    """The size, and what the policy hits more there than LRU: of requests, and of bytes."""
+    own = 1 - _weight(small.below / ALL, lru.rate)
+    ratio, lru_ratio = small.hits / small.requests, small.lru_hits / small.requests
+    of_bytes, lru_of_bytes = small.hit_bytes / small.bytes, small.lru_hit_bytes / small.bytes
+    return (
+        size,
+        ratio - lru_ratio + own * (lru_ratio - lru.hit_ratio(size)),
+        of_bytes - lru_of_bytes + own * (lru_of_bytes - lru.byte_hit_ratio(size)),
+    )
 
 
 def _rising(histogram: NDArray[np.float64], total: float) -> NDArray[Any]:
@@ -214,7 +232,7 @@ def _weight(rate: float, other: float) -> float:
     return variance / (variance + others) if others else 1.0
 
 
-def _plus(
+def plus(
     ratios: NDArray[Any], sizes: NDArray[Any], more: list[tuple[float, float]], whole: float
 ) -> NDArray[Any]:
     """A curve plus what is known at some sizes, linear in between by the logarithm of the size.

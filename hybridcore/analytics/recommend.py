@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SHARES = (0.25, 0.5, 1, 2, 4, 8)
 """Of the size there is: those that are compared with it."""
+NEARLY_ALL = 0.95
+"""Of what any size could hit: what is recommended where nothing is asked for."""
 MIB = 1 << 20
 THOUSAND = 1000
 
@@ -100,7 +102,7 @@ def recommend(
             cost_saved_per_hour=saved * cost,
         )
 
-    target = 0.95 * curve.best if hit_ratio is None else hit_ratio
+    target = NEARLY_ALL * curve.best if hit_ratio is None else hit_ratio
     enough = curve.size_for(target) if curve.requests else None
     if sizes is None:
         around = current if current is not None else enough

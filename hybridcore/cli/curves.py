@@ -14,19 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from hybridcore.analytics import Estimator, MissRatioCurve
+    from hybridcore.analytics import MissRatioCurve
     from hybridcore.cli.requests import Requests
 
 POLICIES = ("learned", "lru", "lfu", "weights")
 POINTS = 12
 SMALLEST = 32
 """Entries of the smallest size in a table."""
-SIMULATED = 4
-"""Sizes of small caches,"""
-CLOSER = 1024
-"""of so many entries; there is no need to be as sparing as beside a cache that runs,"""
-CLOSELY = 1.25
-"""and two more: this factor below and above a size that is looked at closely."""
+MEMORY = 16 << 20
+"""Bytes for small caches; there is no need to be as sparing as beside a cache that runs."""
 PLOTS = (".png", ".svg", ".pdf")
 
 
@@ -84,39 +80,33 @@ def size_of(text: str, whole: float) -> float:
 
 
 def estimate(
-    requests: Requests, policy: str, *, entries: bool = False, hit_ratio: float | None = None
+    requests: Requests,
+    policy: str,
+    *,
+    entries: bool = False,
+    hit_ratio: float | None = None,
+    share: float | None = None,
 ) -> MissRatioCurve:
-    """The curve of a trace: in one pass for LRU, with small caches at a few sizes for others.
+    """The curve of a trace; ``hit_ratio`` and ``share`` tell where it matters most."""
+    from hybridcore.analytics import Trace, trace_curve
 
-    Another pass looks more closely at the size that would hit ``hit_ratio``.
-    """
-    from hybridcore.analytics import Estimator
-
-    sized = in_bytes(requests, entries)
-    mean = requests.mean_size if sized else 1.0
-    curve = _fed(Estimator(sized=sized, sample=requests.sample), requests, sized).curve()
-    if policy == "lru":
-        return curve
-    options: dict[str, Any] = {"sized": sized, "sample": requests.sample, "mean_size": mean}
-    options |= {"entries": CLOSER, **policy_options(policy)}
-    whole = curve.bytes if sized else curve.keys
-    sizes = spread(curve, whole, SIMULATED + 1)[:-1]
-    curve = _fed(Estimator(sizes=sizes, **options), requests, sized).policy_curve(policy)
-    enough = None if hit_ratio is None else curve.size_for(hit_ratio)
-    if enough is None or enough < 1:
-        return curve
-    sizes += [enough / CLOSELY, enough * CLOSELY]
-    estimator = Estimator(sizes=sizes, **options)
-    return _fed(estimator, requests, sized).policy_curve(policy)
-
-
-def _fed(estimator: Estimator, requests: Requests, sized: bool) -> Estimator:
-    sizes = requests.sizes
-    if not sized and sizes is not None:
-        # Where sizes do not count, 0 still says that a lookup missed.
-        sizes = (sizes != 0).astype(sizes.dtype)
-    estimator.feed(requests.hashes, sizes, requests.operations, requests.lookups)
-    return estimator
+    trace = Trace(
+        requests.hashes,
+        requests.sizes,
+        requests.operations,
+        requests.sample,
+        requests.lookups,
+        requests.mean_size,
+    )
+    return trace_curve(
+        trace,
+        policy,
+        sized=in_bytes(requests, entries),
+        hit_ratio=hit_ratio,
+        share=share,
+        memory=MEMORY,
+        **policy_options(policy),
+    )
 
 
 def spread(curve: MissRatioCurve, whole: float, count: int) -> list[float]:

@@ -45,13 +45,17 @@ def add_to(commands: Subparsers) -> None:
 
 def recommend_size(options: argparse.Namespace) -> int:
     """Carry out the command."""
-    from hybridcore.analytics import recommend
+    from hybridcore.analytics.recommend import NEARLY_ALL, recommend
 
     found = {}
     for path in recordings(options.trace):
         requests = read_requests(path, options.requests)
         curve = curves.estimate(
-            requests, options.policy, entries=options.entries, hit_ratio=options.hit_ratio
+            requests,
+            options.policy,
+            entries=options.entries,
+            hit_ratio=options.hit_ratio,
+            share=NEARLY_ALL if options.hit_ratio is None else None,
         )
         whole = curve.bytes if curve.unit == "bytes" else curve.keys
         seconds = requests.seconds

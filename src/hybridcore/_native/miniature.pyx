@@ -31,27 +31,29 @@ cdef class Miniature:
         cache: decides as the real cache does.
         lru: of the same size, decides by recency alone.
         below: hashes below it are asked for.
-        former: goes on counting from where this one is.
     """
 
     cdef MemoryStore cache, lru
     cdef readonly uint64_t below
     cdef readonly double requests, hits, lru_hits, bytes, hit_bytes, lru_hit_bytes
 
-    def __init__(
-        self, MemoryStore cache not None, MemoryStore lru not None, uint64_t below,
-        Miniature former=None,
-    ):
+    def __init__(self, MemoryStore cache not None, MemoryStore lru not None, uint64_t below):
         self.cache = cache
         self.lru = lru
         self.below = below
-        if former is not None:
-            self.requests = former.requests
-            self.hits = former.hits
-            self.lru_hits = former.lru_hits
-            self.bytes = former.bytes
-            self.hit_bytes = former.hit_bytes
-            self.lru_hit_bytes = former.lru_hit_bytes
+
+    @cython.critical_section
+    def go_on_with(self, Miniature small not None):
+        """Fill one of fewer keys with those that are here, and give it the counts. O(entries)."""
+        for here, there in ((self.cache, small.cache), (self.lru, small.lru)):
+            there.restore([row for row in here.entries() if row[0] < small.below])
+        small.requests = self.requests
+        small.hits = self.hits
+        small.lru_hits = self.lru_hits
+        small.bytes = self.bytes
+        small.hit_bytes = self.hit_bytes
+        small.lru_hit_bytes = self.lru_hit_bytes
+        return small
 
     @cython.critical_section
     def feed(
