@@ -54,4 +54,6 @@ class Analyzed:
 
         engine, disk = self._engine, self._engine.disk
         measures = {} if disk is None else {"disk": lambda: float(disk.stats().used_bytes)}
-        return StoreAnalytics(engine.memory, options, lambda: engine.origin_stats().loads, measures)
+        return StoreAnalytics(
+            engine.memory, options, lambda: engine.origin_stats().loads, measures, disk
+        )

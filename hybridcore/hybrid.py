@@ -171,6 +171,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
         self._engine.straighten()
         if analytics:
             self._analytics = self._analyze(analytics)
+            self._engine.predictions = self._analytics.expectations
         if self.features.restricted:
             self._features_switched()
 

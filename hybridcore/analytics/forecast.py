@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOST_POINTS = 256
-"""That the line is drawn through; more are thinned out."""
 POINTS_A_PERIOD = 48
 FEWEST_PERIODS = 2
 STEPS = 24
@@ -59,13 +58,15 @@ def forecast(
     *,
     level: float = 0.9,
     period: float | None = None,
+    most_points: int = MOST_POINTS,
 ) -> Forecast:
-    """Continue a series for ``horizon`` seconds beyond its last point. O(256 ** 2).
+    """Continue a series for ``horizon`` seconds beyond its last point. O(most_points ** 2).
 
     Args:
         level: how likely what comes is to be within the interval.
         period: seconds after which the series is expected to repeat itself, such as 86400. It is
             used if there are two such periods of data, and statsmodels is installed.
+        most_points: that the line is drawn through; of more, some evenly spread.
 
     Raises:
         ConfigurationError: fewer than three points, or times that do not rise.
@@ -86,7 +87,7 @@ def forecast(
         and find_spec("statsmodels") is not None
     )
     season = _season(at, seen, ahead, period) if seasonal and period is not None else (0.0, 0.0)
-    slope, line = _line(at, seen - season[0], ahead, level)
+    slope, line = _line(at, seen - season[0], ahead, level, most_points)
     expected, lower, upper = (tuple((column + season[1]).tolist()) for column in line)
     return Forecast(
         times=tuple(ahead.tolist()),
@@ -99,10 +100,12 @@ def forecast(
     )
 
 
-def _line(at: Any, seen: Any, ahead: Any, level: float) -> tuple[float, tuple[Any, Any, Any]]:
+def _line(
+    at: Any, seen: Any, ahead: Any, level: float, most_points: int
+) -> tuple[float, tuple[Any, Any, Any]]:
     """The slope, and the line with its interval."""
-    if len(at) > MOST_POINTS:
-        chosen = np.unique(np.linspace(0, len(at) - 1, MOST_POINTS).astype(int))
+    if len(at) > most_points:
+        chosen = np.unique(np.linspace(0, len(at) - 1, most_points).astype(int))
         at, seen = at[chosen], seen[chosen]
     count = len(at)
     first, second = np.triu_indices(count, 1)

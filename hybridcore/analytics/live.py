@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.analytics.estimator import ALL, SAMPLES, Estimator
+from hybridcore.analytics.forecast import MOST_POINTS
 from hybridcore.analytics.predictions import Predictions, Series, predict
 from hybridcore.analytics.recommend import Recommendation, recommend
 from hybridcore.analytics.tap import Requests, Tap
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from hybridcore.memory import Cache
 
 DEEPEST = 16
-"""Times the size there is: the largest size that is of interest."""
 SIMULATED = (0.5, 2, 4)
 """Times the size there is: the sizes at which the policy is simulated; 1 needs no simulation."""
 ENOUGH = 64
@@ -60,6 +60,7 @@ class Analyzer:
         options: how.
         measures: more that grows: functions by name, such as ``{"disk": ...}``.
         clock: seconds, rising.
+        deepest: times the size there is, the largest size of interest; 0: any.
     """
 
     wants_keys = False
@@ -71,8 +72,10 @@ class Analyzer:
         *,
         measures: Mapping[str, Callable[[], float]] | None = None,
         clock: Callable[[], float] = monotonic,
+        deepest: float = DEEPEST,
     ) -> None:
         self._cache = cache
+        self._deepest = deepest
         self._options = options
         self._half_life = None if options.half_life is None else seconds(options.half_life)
         self._measures = dict(measures or {})
@@ -82,6 +85,7 @@ class Analyzer:
         self._faded = clock()
         self._counted = cache.counters()[:2]
         self._hits = self._lookups = self._time = 0.0
+        self._measured = 0
         self._series = Series(seconds(options.interval), clock())
         self._lock = Lock()  # taken within that of the tap, if both are
         self._tap = Tap.of(cache)
@@ -137,11 +141,23 @@ class Analyzer:
             cost=cost,
         )
 
-    def predict(self, horizon: Duration = "1h", *, period: Duration | None = None) -> Predictions:
+    def measured(self) -> int:
+        """How many measurements of growth there were until now."""
+        self._tap.drain()
+        return self._measured
+
+    def predict(
+        self,
+        horizon: Duration = "1h",
+        *,
+        period: Duration | None = None,
+        points: int = MOST_POINTS,
+    ) -> Predictions:
         """What is to come within the horizon, from measurements at every interval.
 
         Args:
             period: after which traffic repeats itself, such as "1d"; see `forecast`.
+            points: measurements that lines are drawn through, at most.
         """
         self._tap.drain()
         with self._lock:
@@ -150,6 +166,7 @@ class Analyzer:
                 seconds(horizon),
                 maxsize=float(self._cache.maxsize),
                 period=None if period is None else seconds(period),
+                points=points,
             )
 
     def memory_bytes(self) -> int:
@@ -174,7 +191,7 @@ class Analyzer:
             self._estimator = Estimator(
                 samples=options.samples,
                 sized=sized,
-                deepest=0 if limit is None else DEEPEST * limit,
+                deepest=0 if limit is None else self._deepest * limit,
                 mean_size=mean,
                 weights=weights,
                 adaptive=adaptive,
@@ -224,6 +241,7 @@ class Analyzer:
             with suppress(Exception):  # what cannot be measured now is measured later
                 found[name] = float(measure())
         self._series.add(self._clock(), found)
+        self._measured += 1
 
 
 def _policy(weights: Weights, adaptive: Adaptive | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
-from hybridcore.analytics.forecast import Forecast, forecast
+from hybridcore.analytics.forecast import MOST_POINTS, Forecast, forecast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,9 @@ class Series:
             self.interval *= 2
         self._next = now + self.interval
 
-    def forecast(self, name: str, horizon: float, period: float | None) -> Forecast | None:
+    def forecast(
+        self, name: str, horizon: float, period: float | None, points: int = MOST_POINTS
+    ) -> Forecast | None:
         """Where a measurement goes; None if there are too few."""
         known = [
             (at, value)
@@ -56,7 +58,7 @@ class Series:
         if len(known) < 3:
             return None
         times, values = zip(*known, strict=True)
-        return forecast(times, values, horizon, period=period)
+        return forecast(times, values, horizon, period=period, most_points=points)
 
     def memory_bytes(self) -> int:
         """Return the memory that it takes, about."""
@@ -83,13 +85,18 @@ class Predictions:
 
 
 def predict(
-    series: Series, horizon: float, *, maxsize: float, period: float | None = None
+    series: Series,
+    horizon: float,
+    *,
+    maxsize: float,
+    period: float | None = None,
+    points: int = MOST_POINTS,
 ) -> Predictions:
     """Tell what the measurements lead to."""
     found = {
         name: line
         for name in series.values
-        if (line := series.forecast(name, horizon, None if name in COUNTED else period))
+        if (line := series.forecast(name, horizon, None if name in COUNTED else period, points))
     }
     growth = {name: line for name, line in found.items() if name not in COUNTED}
     if "evicted" not in found or "size" not in found:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
 
-from hybridcore.analytics.live import Analytics, Analyzer
+from hybridcore.analytics.live import DEEPEST, Analytics, Analyzer
+from hybridcore.analytics.recommend import NEARLY_ALL
 from hybridcore.analytics.recording import Recorder
 from hybridcore.errors import ConfigurationError
 from hybridcore.memory import Cache
+from hybridcore.stats import Expectations, RecommendedSize
 
 if TYPE_CHECKING:
     import os
@@ -17,7 +20,22 @@ if TYPE_CHECKING:
     from hybridcore.analytics.curve import MissRatioCurve
     from hybridcore.analytics.predictions import Predictions
     from hybridcore.analytics.recommend import Recommendation
+    from hybridcore.stats import DiskStats
     from hybridcore.units import Duration
+
+HORIZON = 3600.0
+"""Seconds that the statistics look ahead,"""
+POINTS = 64
+"""by lines through so many measurements, as they are asked for often."""
+DISK_SHARE = 0.99
+"""Of what any size could hit: what a disk should, which is cheap."""
+
+
+class HasRecords(Protocol):
+    """A disk tier."""
+
+    def stats(self) -> DiskStats:
+        """What it counted."""
 
 
 class StoreAnalytics:
@@ -28,10 +46,13 @@ class StoreAnalytics:
         options: True or `Analytics`: its requests are looked at from now on.
         loads: how many answers the origin gave.
         measures: what else grows.
+        disk: the tier below, if there is one.
 
     Raises:
         ConfigurationError: there is no memory tier to be looked at.
     """
+
+    clock = staticmethod(monotonic)
 
     def __init__(
         self,
@@ -39,13 +60,20 @@ class StoreAnalytics:
         options: Analytics | bool,
         loads: Callable[[], int],
         measures: Mapping[str, Callable[[], float]],
+        disk: HasRecords | None = None,
     ) -> None:
         self._memory = memory
         self._loads = loads
+        self._disk = disk
+        self._expected: tuple[int, Expectations] | None = None
         self._analyzer: Analyzer | None = None
         if options:
             chosen = options if isinstance(options, Analytics) else Analytics()
-            self._analyzer = Analyzer(self._cache(), chosen, measures=measures)
+            # What a disk holds is deep.
+            deepest = DEEPEST if disk is None else 0
+            self._analyzer = Analyzer(
+                self._cache(), chosen, measures=measures, clock=self.clock, deepest=deepest
+            )
 
     def curve(self) -> MissRatioCurve:
         """The hit ratio of every size, with the policy that runs."""
@@ -74,6 +102,40 @@ class StoreAnalytics:
             period: after which traffic repeats itself, such as "1d".
         """
         return self._running().predict(horizon, period=period)
+
+    def expectations(self) -> Expectations | None:
+        """What ``store.stats()`` tells of the next hour: worked out once for each measurement."""
+        running = self._running()
+        measured = running.measured()
+        if self._expected is None or self._expected[0] != measured:
+            self._expected = measured, self._expect(running)
+        return self._expected[1]
+
+    def _expect(self, running: Analyzer) -> Expectations:
+        found = running.predict(HORIZON, points=POINTS)
+        return Expectations(
+            horizon=HORIZON,
+            growth_per_hour={name: line.per_hour for name, line in found.growth.items()},
+            evictions=found.evictions,
+            fewest=found.fewest,
+            most=found.most,
+            full_in=found.full_in,
+            recommended=self._recommended(running.curve()),
+        )
+
+    def _recommended(self, curve: MissRatioCurve) -> dict[str, RecommendedSize]:
+        if not curve.requests or not curve.best:
+            return {}
+        size = max(1, round(curve.knee(NEARLY_ALL)))
+        found = {"memory": RecommendedSize(size, curve.unit, curve.hit_ratio(size))}
+        if self._disk is not None:
+            disk, memory = self._disk.stats(), self._cache()
+            if disk.entries and len(memory):
+                of_memory = memory.currsize / len(memory)
+                of_disk = disk.used_bytes / disk.entries
+                size = round(curve.knee(DISK_SHARE) / of_memory * of_disk)
+                found["disk"] = RecommendedSize(size, "bytes", DISK_SHARE * curve.best)
+        return found
 
     def record(self, path: str | os.PathLike[str], sample: float, keys: bool) -> Recorder:
         """See `HybridCache.record`."""

@@ -15,7 +15,7 @@ from hybridcore.stats.tiers import OriginStats
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hybridcore.stats import DiskStats, WarmingStats
+    from hybridcore.stats import DiskStats, Expectations, WarmingStats
 
 
 class Statistics(Writes):
@@ -23,6 +23,8 @@ class Statistics(Writes):
 
     warming: Callable[[], WarmingStats | None] | None = None
     """Tells what warming did, where there is any."""
+    predictions: Callable[[], Expectations | None] | None = None
+    """Tells what is to come, where requests are looked at."""
 
     def stats(self) -> HybridStats:
         """A snapshot of everything."""
@@ -55,6 +57,7 @@ class Statistics(Writes):
             served=served,
             table_used=None if memory is None else memory.table_used(),
             seconds=elapsed,
+            predictions=None if self.predictions is None else self.predictions(),
         )
 
     def origin_stats(self) -> OriginStats:

@@ -9,7 +9,7 @@ from hybridcore.stats import DurableQueueStats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from hybridcore.stats import CoherenceStats, WarmingStats
+    from hybridcore.stats import CoherenceStats, Expectations, WarmingStats
     from hybridcore.stats.snapshot import HybridStats
 
 PREFIX = "hybridcore_"
@@ -73,6 +73,8 @@ def _families(stats: HybridStats) -> Iterator[Family]:
         yield from _warming(stats.warming)
     if stats.coherence is not None:
         yield from _coherence(stats.coherence)
+    if stats.predictions is not None:
+        yield from _predictions(stats.predictions)
     yield Family(
         "request_duration_seconds",
         "histogram",
@@ -277,6 +279,20 @@ def _warming(stats: WarmingStats) -> Iterator[Family]:
     yield Family("warming_budget_left", "gauge", "What may be spent still.", _by("unit", known))
     yield _gauge("warming_waiting", "Entries about to be warmed.", stats.waiting)
     yield _count("warming_dropped", "Wishes that found too many waiting.", stats.dropped)
+
+
+def _predictions(stats: Expectations) -> Iterator[Family]:
+    growth = _by("of", stats.growth_per_hour)
+    yield Family("growth_per_hour", "gauge", "How much more there is after an hour.", growth, "max")
+    if stats.evictions is not None:
+        text = "Evictions of memory within the next hour."
+        yield _gauge("predicted_evictions", text, stats.evictions)
+    sizes = {tier: found.size for tier, found in stats.recommended.items()}
+    ratios = {tier: found.hit_ratio for tier, found in stats.recommended.items()}
+    text = "What a tier should have, in entries or bytes."
+    yield Family("recommended_size", "gauge", text, _by("tier", sizes), "max")
+    text = "What would be hit with that."
+    yield Family("recommended_hit_ratio", "gauge", text, _by("tier", ratios), "min")
 
 
 def _coherence(stats: CoherenceStats) -> Iterator[Family]:

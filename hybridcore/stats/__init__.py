@@ -8,11 +8,13 @@ performance  how long operations took, how many there were, how many failed
 efficiency   what the tiers are good for
 resources    what they take
 health       how the tiers are, why, and since when
+predictions  what is to come, where requests are looked at
 snapshot     all of it: what ``store.stats()`` returns
 """
 
 from hybridcore.stats.coherence import BusStats, CoherenceStats
 from hybridcore.stats.counted import Counted
+from hybridcore.stats.predictions import Expectations, RecommendedSize
 from hybridcore.stats.tiers import (
     BreakerStats,
     BudgetStats,
@@ -43,10 +45,12 @@ __all__ = [
     "DiskStats",
     "DurableQueueStats",
     "EventStats",
+    "Expectations",
     "GuardStats",
     "LevelStats",
     "OriginStats",
     "OriginUsage",
+    "RecommendedSize",
     "StrategyStats",
     "WarmingStats",
     "WriteQueueStats",

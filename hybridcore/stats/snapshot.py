@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hybridcore.stats.coherence import CoherenceStats
+    from hybridcore.stats.predictions import Expectations
     from hybridcore.stats.resources import Resources
     from hybridcore.stats.tiers import (
         CacheStats,
@@ -41,9 +42,10 @@ class HybridStats(Counted):
     - ``served``: bytes handed out by each tier, where the sizes of values are known
     - ``table_used``: share of memory's table that has entries in it
     - ``seconds``: since the cache was made, or between the two snapshots
+    - ``predictions``: what is to come, where the cache was made with ``analytics=True``
     """
 
-    STATES = frozenset({"table_used", "warming"})
+    STATES = frozenset({"table_used", "warming", "predictions"})
 
     memory: CacheStats | None
     disk: DiskStats | None
@@ -58,6 +60,7 @@ class HybridStats(Counted):
     seconds: float
     warming: WarmingStats | None = None
     coherence: CoherenceStats | None = None
+    predictions: Expectations | None = None
 
     @property
     def efficiency(self) -> Efficiency:
@@ -83,4 +86,5 @@ class HybridStats(Counted):
             "efficiency": asdict(self.efficiency),
             "resources": asdict(self.resources),
             "served": dict(self.served),
+            "predictions": None if self.predictions is None else asdict(self.predictions),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
 import weakref
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from hybridcore import Adaptive, Cache, HybridCache, Lmdb, Memory, Weights
-from hybridcore.analytics import Analytics, Analyzer
+from hybridcore.analytics import Analytics, Analyzer, StoreAnalytics
 from hybridcore.errors import ConfigurationError
 
 ALL = Analytics(half_life=None)
@@ -248,3 +249,49 @@ def test_off_unless_asked_for(tmp_path):
             store.recommend()
     with pytest.raises(ConfigurationError, match="memory tier"):
         HybridCache(None, Lmdb(tmp_path / "tier"), analytics=True)
+
+
+class Hours:
+    """A clock that is moved."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_statistics_foretell(tmp_path, monkeypatch):
+    """`stats` has growth, evictions and sizes, worked out anew with each measurement only."""
+    clock = Hours()
+    monkeypatch.setattr(StoreAnalytics, "clock", staticmethod(clock))
+    with HybridCache(
+        Memory(500), disk=Lmdb(tmp_path / "d"), origin=str.upper, analytics=ALL
+    ) as store:
+        keys = iter(zipf(3_000, 12_000))
+        for _ in range(12):
+            clock.now += 60
+            for _ in range(1_000):
+                store.get(next(keys))
+            found = store.stats().predictions
+        memory, disk = found.recommended["memory"], found.recommended["disk"]
+        assert memory.unit == "entries"
+        assert memory.hit_ratio == pytest.approx(0.95 * store.analytics.curve().best, abs=0.01)
+        assert disk.unit == "bytes"
+        assert disk.size > memory.size
+        evicted = store.memory.stats().evicted
+        assert found.evictions == pytest.approx(5 * evicted, rel=0.5)
+        assert found.fewest <= found.evictions <= found.most
+        assert found.growth_per_hour["disk"] > 0
+        assert found.full_in == 0
+        assert store.stats().predictions is found
+        assert (store.stats() - store.stats()).predictions is found
+        told = json.loads(json.dumps(store.stats().as_dict()))["predictions"]
+        assert told["recommended"]["memory"]["size"] == memory.size
+
+
+def test_statistics_foretell_nothing_unless_asked_to():
+    """Without analytics nothing is looked at, and nothing is told."""
+    with HybridCache(Memory(10), origin=str.upper) as store:
+        store.get("a")
+        assert store.stats().predictions is None
+        assert store.stats().as_dict()["predictions"] is None

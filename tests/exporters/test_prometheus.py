@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -244,6 +246,49 @@ def test_files_of_the_dead_are_put_together(store, tmp_path) -> None:
     assert [path.name for path in Path(directory).glob("*.json")] == ["gone.json"]
     assert collect(directory) == collect(directory)
     exporter.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_what_a_killed_process_told_stays(store, tmp_path) -> None:
+    """Killed without a word, it loses what it counted in its last interval, and nothing before."""
+    exporter = PrometheusExporter({"things": store}, directory=tmp_path / "s", interval=0.02)
+    labels = {"cache": "things", "tier": "memory", "result": "miss"}
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        try:
+            for number in range(7):
+                store.get(f"child {number}")
+            time.sleep(60)
+        finally:
+            os._exit(1)
+    try:
+        deadline = time.monotonic() + 30
+        while value(exporter.text(), "hybridcore_requests_total", **labels) < 7:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    for _ in range(2):
+        assert value(exporter.text(), "hybridcore_requests_total", **labels) == 7
+    exporter.close()
+
+
+def test_predictions_are_told_where_requests_are_looked_at(tmp_path, table) -> None:
+    """Recommended sizes and expected evictions are gauges; without analytics there are none."""
+    with hc.HybridCache(
+        memory=hc.Memory(20), disk=hc.Lmdb(tmp_path / "d"), origin=table.load, analytics=True
+    ) as store:
+        for number in range(300):
+            store.get(f"key {number * number % 67}")
+        text = PrometheusExporter({"things": store}).text()
+        expected = store.stats().predictions
+    for tier in ("memory", "disk"):
+        told = value(text, "hybridcore_recommended_size", cache="things", tier=tier)
+        assert told == expected.recommended[tier].size > 0
+    with hc.HybridCache(memory=hc.Memory(20), origin=table.load) as store:
+        assert "recommended" not in PrometheusExporter({"things": store}).text()
 
 
 def test_the_ledger_of_warming_is_told(exporter, store) -> None:
