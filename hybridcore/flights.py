@@ -55,6 +55,11 @@ class Flights:
         """The lock under which the key is changed; raises TypeError for unhashable keys."""
         return self._locks[hash(key) & 63]
 
+    @property
+    def any(self) -> bool:
+        """Whether any load is under way."""
+        return bool(self._flights)
+
     def lay(self, straight: Straight) -> None:
         """Have loads on the straight way registered here."""
         straight.attend(self._flights, self._locks)

@@ -12,6 +12,7 @@ from weakref import WeakMethod
 
 from hybridcore.disk.meta import as_tags
 from hybridcore.errors import ClosedError, EncodeError, KeyEncodingError, ValueTooLargeError
+from hybridcore.invalidation.adaptive_ttl import differs
 from hybridcore.logs import RateLimitedLog, raised_by
 from hybridcore.types import Tier
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from hybridcore._native import MemoryStore
     from hybridcore.config import EntryOptions
     from hybridcore.disk import Record
-    from hybridcore.invalidation.coherence import Coherence
+    from hybridcore.invalidation.coherence import Change, Coherence
     from hybridcore.recovery import RecoveringDisk
     from hybridcore.types import Validators
 
@@ -203,8 +204,8 @@ class Tiers:
         number = self.coherence.generation.seen if since is None else since
         change = self.coherence.change(key, cause, since=since, tags=tags, depends_on=depends_on)
         if loaded and self._spill:
-            if change is not None:
-                change.announce()
+            if not self._made_alone(change, key, differs=False):
+                return False
             self._hold(
                 key,
                 value,
@@ -220,8 +221,9 @@ class Tiers:
             )
             return True
         if self.disk is None:
-            if change is not None:
-                change.announce()
+            another = not loaded or self._held_another(key, value)
+            if not self._made_alone(change, key, differs=another):
+                return False
         else:
             try:
                 self.disk.put(
@@ -294,8 +296,7 @@ class Tiers:
                 tags=tags,
                 since=self.coherence.generation.seen,
             )
-            if change is not None:
-                change.announce()
+            self._made_alone(change, key)
             return
         more: dict[str, Any] = {} if if_version is None else {"if_version": if_version}
         self.disk.put(
@@ -353,17 +354,18 @@ class Tiers:
             change = self.coherence.change(key, cause, since=since)
             there = self.disk.delete(key, change) or there
         else:
-            self.coherence.invalidate_dependents(key, cause)
+            self._made_alone(self.coherence.change(key, cause), key)
         return there
 
     def outdate(self, key: Any, cause: str) -> None:
         """Let what the tiers hold of a key be stale, for everybody."""
         if self.memory is not None:
             self.memory.outdate(key)
+        change = self.coherence.change(key, cause)
         if self.disk is None:
-            self.coherence.invalidate_dependents(key, cause)
+            self._made_alone(change, key)
         else:
-            self.disk.outdate(key, self.coherence.change(key, cause))
+            self.disk.outdate(key, change)
 
     def clear(self) -> None:
         """Empty the tiers."""
@@ -371,6 +373,20 @@ class Tiers:
             self.memory.clear()
         if self.disk is not None:
             self.disk.clear()
+
+    def _held_another(self, key: Any, value: Any) -> bool:
+        """Whether memory holds another value of the key."""
+        held = None if self.memory is None else self.memory.held(key)
+        return held is not None and held[0] is not value and differs(held[0], value)
+
+    def _made_alone(self, change: Change | None, key: Any, *, differs: bool = True) -> bool:
+        """Do what else a change does that is made in memory alone; False if it was called off."""
+        if change is None:
+            return True
+        change.alone(differs=differs)
+        if change.off and self.memory is not None:
+            self.memory.discard(key)
+        return not change.off
 
     def stamp(self, key: Any, version: int) -> None:
         """Give what memory holds a version, until it is replaced."""

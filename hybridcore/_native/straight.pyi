@@ -32,6 +32,8 @@ class Flight:
     error: Exception | None
     lost: bool
     since: int
+    tags: tuple[Any, ...] | None
+    called_off: bool
     guard: Any
     running: bool
     def __init__(self, key: Any, origin: Any, options: Any = None, /) -> None: ...

@@ -197,6 +197,10 @@ class Base:
                 else:
                     self.memory.outdate_all()
 
+    def is_loading(self) -> bool:
+        """Whether there are loads under way."""
+        return self._flights.any
+
     def _forget_from(self, prefix: Any) -> None:
         """Under all locks: delete from memory what begins so."""
         if self.memory is not None:

@@ -308,7 +308,8 @@ class Loads(Base):
                 else:
                     self._missing.forget(key)
                     started = perf_counter()
-                    self.tiers.keep(
+                    flight.tags = tags
+                    flight.called_off = not self.tiers.keep(
                         key,
                         value,
                         ttl,
@@ -340,13 +341,17 @@ class Loads(Base):
     def _tags(self, tags: tuple[str, ...], depends_on: tuple[Any, ...]) -> tuple[Any, ...]:
         """The tags of an entry, with those that stand for what it depends on.
 
-        It takes over those of what it depends on, so that a change goes through to it.
+        It takes over those of what it depends on, so that a change goes through to it. What a tuple
+        begins with has a tag, too, for `clear_from`.
         """
         if not depends_on:
             return tags
         found = dict.fromkeys(tags)
         for key in depends_on:
             found[self.coherence.tag_of(key)] = None
+            if isinstance(key, tuple):
+                for length in range(1, len(key)):
+                    found[self.coherence.tag_of(key[:length])] = None
             for copy in self._copies(key):
                 found |= dict.fromkeys(copy.tags)
         if len(found) > _MOST_TAGS:

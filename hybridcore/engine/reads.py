@@ -196,10 +196,25 @@ class Reads(Loads):
             return True
         if other.successor is not None:
             other = other.successor
-        if other.lost or (other.value is MISSING and self._asks_elsewhere(flight, other)):
+        if (
+            other.lost
+            or (other.value is MISSING and self._asks_elsewhere(flight, other))
+            or self._is_outdated(other, flight)
+        ):
             return False
         self._flights.end(flight, other.value, other.tier, other.error)
         return True
+
+    def _is_outdated(self, other: Flight, flight: Flight) -> bool:
+        """Whether what the other one brought was invalidated, perhaps before this one began.
+
+        Its tags were not known then. Of what was done to the key itself it was told.
+        """
+        if other.since == flight.since:
+            return False
+        if other.called_off:
+            return True
+        return bool(other.tags) and not self.coherence.in_memory(other.since, other.tags or ())
 
     def _asks_elsewhere(self, flight: Flight, other: Flight) -> bool:
         """Whether the flight could find what the other one did not: it has another origin."""

@@ -273,6 +273,9 @@ class Writes(Reads):
                     self.memory.outdate_all()
             else:
                 self.tiers.clear()
+                if self.disk is not None:
+                    with suppress(DiskError):  # again: what depends on what was not known meanwhile
+                        self.coherence.invalidate("all", cause="clear")
         self._tell(EventKind.CLEARED)
 
     def clear_from(self, prefix: tuple[Any, ...]) -> None:
@@ -291,11 +294,13 @@ class Writes(Reads):
                 self._tell_of(prefix)
 
     def _tell_of(self, prefix: tuple[Any, ...]) -> None:
-        if not isinstance(self.coherence, SharedCoherence):
-            return
-        from hybridcore.disk.keys import encode_key
-        from hybridcore.disk.tier import prefix_form
+        coherence = self.coherence
+        forms: tuple[Any, ...] = (prefix, prefix)
+        if isinstance(coherence, SharedCoherence):
+            from hybridcore.disk.keys import encode_key
+            from hybridcore.disk.tier import prefix_form
 
-        forms = (prefix_form(prefix), encode_key(prefix))
+            forms = (prefix_form(prefix), encode_key(prefix))
         with suppress(DiskError):
-            self.coherence.invalidate("prefix", keys=forms, cause="clear")
+            tags = (coherence.tag_of(prefix),) if prefix else ()
+            coherence.invalidate("prefix", keys=forms, tags=tags, cause="clear")

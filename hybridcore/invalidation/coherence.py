@@ -41,6 +41,9 @@ class Follower(Protocol):
     def cleared(self, *, hard: bool) -> None:
         """Everything was invalidated, or nobody knows what was."""
 
+    def is_loading(self) -> bool:
+        """Whether there are loads under way."""
+
 
 class Coherence:
     """What was invalidated in one process, which has its copies for itself.
@@ -59,6 +62,8 @@ class Coherence:
         self.clock = HybridClock()
         self.raised = False
         """Whether anything has a barrier at all."""
+        self.minds_loads = False
+        """Whether a load of another value may concern anybody."""
         self._follower: Follower = proxy(follower)
         self._lock = RLock()
         self._barriers: dict[Any, Barrier] = {}
@@ -67,6 +72,8 @@ class Coherence:
         self.buses: dict[str, Callable[[], BusStats]] = {}
         """What tells of each bus that is connected."""
         self._told = self._followed = self._missed = 0
+        self._changed: dict[Any, int] = {}  # what was changed lately, and when
+        self._forgotten = 0  # what was changed before is not known any more
 
     def start_afresh(self) -> None:
         """After a fork."""
@@ -153,7 +160,7 @@ class Coherence:
         Args:
             since: of a load: call it off if something after this number covers the key or its tags.
         """
-        if depends_on or key in self._depended:
+        if depends_on or key in self._depended or (since is None and self._follower.is_loading()):
             return LocalChange(self, key, cause, since, depends_on)
         return None
 
@@ -181,15 +188,26 @@ class Coherence:
             self._told += 1
         return number
 
-    def invalidate_dependents(self, key: Any, cause: str) -> None:
-        """A key was changed: invalidate what depends on it."""
-        if key in self._depended:
-            self.invalidate("key", keys=(key,), tags=(self.tag_of(key),), cause=cause)
+    def note_change(self, key: Any, cause: str) -> None:
+        """A key was changed: invalidate what depends on it, and what is made of it just now."""
+        with self._lock:
+            if key in self._depended:
+                self.invalidate("key", keys=(key,), tags=(self.tag_of(key),), cause=cause)
+            else:
+                self.generation.caught_up(self.generation.seen + 1)
+            self._changed.pop(key, None)
+            self._changed[key] = self.generation.seen
+            while len(self._changed) > MOST_KEPT:
+                self._forgotten = self._changed.pop(next(iter(self._changed)))
 
-    def depend(self, keys: Iterable[Any]) -> None:
-        """Note that something depends on these keys."""
+    def depend(self, keys: Iterable[Any], since: int | None) -> bool:
+        """Note that something depends on these keys; False if one was changed after a number."""
         with self._lock:
             self._depended.update(keys)
+            self.minds_loads = True
+            return since is None or (
+                since >= self._forgotten and all(self._changed.get(key, 0) <= since for key in keys)
+            )
 
     def entries(self, since: int = 0, last: int | None = None) -> list[Entry]:
         """The newest invalidations after a number, oldest first, as far as they are kept."""
@@ -249,11 +267,12 @@ class Change(Protocol):
     def announce(self) -> None:
         """After the commit."""
 
+    def alone(self, *, differs: bool = True) -> None:
+        """In place of all these, where no data is changed on disk."""
+
 
 class LocalChange:
     """What a change of a key does where there is no disk."""
-
-    off = False
 
     def __init__(
         self,
@@ -268,11 +287,18 @@ class LocalChange:
         self._cause = cause
         self._since = since
         self._depends_on = depends_on
+        self.off = False
+
+    def alone(self, *, differs: bool = True) -> None:
+        """After it was made, or before that of a load, which it may call off."""
+        coherence = self._coherence
+        if differs:
+            coherence.note_change(self._key, self._cause)
+        if self._depends_on:
+            self.off = not coherence.depend(self._depends_on, self._since)
 
     def announce(self) -> None:
-        """After it was made."""
-        self._coherence.depend(self._depends_on)
-        self._coherence.invalidate_dependents(self._key, self._cause)
+        """It was made on disk."""
 
     def may_be(self, txn: Any, /) -> bool:
         """Whether the change may be."""
@@ -374,9 +400,6 @@ class SharedCoherence(Coherence):
         )
         self.announce(number)
         return number
-
-    def invalidate_dependents(self, key: Any, cause: str) -> None:
-        """Nothing: what changes a key on disk does that in its transaction."""
 
     def append(
         self,
@@ -530,3 +553,15 @@ class SharedChange:
         """After the commit."""
         if self._number:
             self._coherence.announce(self._number)
+
+    def alone(self, *, differs: bool = True) -> None:
+        """In a transaction of its own."""
+        if not (differs or self._depends_on):
+            return
+
+        def work(txn: Any) -> None:
+            if self.may_be(txn):
+                self.made(txn, 0, is_new=False, differs=differs)
+
+        self._coherence._environment.write(work)
+        self.announce()

@@ -223,7 +223,10 @@ def covers(entry: Entry, form: bytes, tags: set[str]) -> bool:
         return True
     if entry.scope == "prefix":
         return form.startswith(entry.keys[0])
-    return form in entry.keys or not tags.isdisjoint(entry.tags)
+    if form in entry.keys or not tags.isdisjoint(entry.tags):
+        return True
+    # Nobody may have depended on its keys when they were changed.
+    return bool(tags) and any(tag_of_key(key) in tags for key in entry.keys)
 
 
 def tag_of_key(form: bytes) -> str:

@@ -13,8 +13,6 @@ from hybridcore.invalidation.coherence import Follower, SharedCoherence
 
 if TYPE_CHECKING:
     from hybridcore.disk import Lmdb
-    from hybridcore.invalidation.log import Txn
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -48,6 +46,7 @@ class NamedCoherence(SharedCoherence):
         self._home: Lmdb[Any, Any] = Lmdb(directory_of(name), max_bytes="8MiB", sweep=None)
         try:
             super().__init__(follower, self._home._environment)
+            self.minds_loads = True
         except BaseException:
             self._home.close()
             raise
@@ -55,69 +54,3 @@ class NamedCoherence(SharedCoherence):
     def close(self) -> None:
         super().close()
         self._home.close()
-
-    def change(
-        self,
-        key: Any,
-        cause: str,
-        *,
-        since: int | None = None,
-        tags: tuple[Any, ...] = (),
-        depends_on: tuple[Any, ...] = (),
-    ) -> NamedChange:
-        return NamedChange(self, key, cause, since, depends_on)
-
-    def invalidate_dependents(self, key: Any, cause: str) -> None:
-        """Tell the others of a change of a key, and invalidate what depends on it."""
-        form = self._encode(key)
-
-        def work(txn: Txn) -> int:
-            self.bind()
-            depended = self.log.is_depended_on(txn, form)
-            tags = (self._tag_of_key(form),) if depended else ()
-            return self.append(txn, "key", keys=(form,), tags=tags, cause=cause)
-
-        self.announce(self._environment.write(work))
-
-    def depend(self, keys: Any) -> None:
-        forms = [self._encode(key) for key in keys]
-
-        def work(txn: Txn) -> None:
-            self.bind()
-            self.log.depend(txn, forms)
-
-        if forms:
-            self._environment.write(work)
-
-
-class NamedChange:
-    """What a change of a key does where memory is all there is."""
-
-    off = False
-
-    def __init__(
-        self,
-        coherence: NamedCoherence,
-        key: Any,
-        cause: str,
-        since: int | None,
-        depends_on: tuple[Any, ...],
-    ) -> None:
-        self._coherence = coherence
-        self._key = key
-        self._cause = cause
-        self._since = since
-        self._depends_on = depends_on
-
-    def announce(self) -> None:
-        """After it was made: a load is no change that others have to hear of."""
-        self._coherence.depend(self._depends_on)
-        if self._since is None:
-            self._coherence.invalidate_dependents(self._key, self._cause)
-
-    def may_be(self, txn: Any, /) -> bool:
-        """Whether the change may be."""
-        return True
-
-    def made(self, txn: Any, version: int, /, *, is_new: bool, differs: bool) -> None:
-        """It was made on disk."""

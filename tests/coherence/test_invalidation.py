@@ -454,3 +454,34 @@ def test_what_was_told_and_followed_is_counted(caches):
     assert there.get("k") == 2
     seen = there.stats().coherence - before
     assert (seen.followed, seen.behind, seen.missed, seen.barriers) == (2, 0, 0, 1)
+
+
+def test_a_load_of_another_value_invalidates_what_depends_on_it(store):
+    """Whoever loads another value of a key invalidates what was made of it; not an equal one."""
+    rows = {"user": 1}
+    store.get_or_load("user", rows.get)
+    store.put("page", "of 1", depends_on=["user"])
+    store.expire("user")
+    store.put("page", "of 1", depends_on=["user"])
+    store.get_or_load("user", rows.get)
+    assert store.get("page") == "of 1"
+    rows["user"] = 2
+    store.expire("user")
+    store.put("page", "of 1", depends_on=["user"])
+    assert store.get_or_load("user", rows.get) == 2
+    assert store.get("page") is None
+
+
+def test_a_namespace_clear_invalidates_what_depends_on_its_keys(store):
+    """What was made of a key of a namespace goes with it, the rest stays."""
+    store.put(("n", "a", 1), 1)
+    store.put("page", 1, depends_on=[("n", "a", 1)])
+    store.put("other", 1, depends_on=[("m", "a", 1)])
+    store.clear_from(("n",))
+    assert store.get("page") is None
+    assert store.get("other") == 1
+    store.put("page", 1, depends_on=[("n", "a", 1)])
+    store.clear_from(("n", "b"))
+    assert store.get("page") == 1
+    store.clear_from(("n", "a"))
+    assert store.get("page") is None

@@ -367,7 +367,7 @@ cdef bint land(Straight self, Flight flight, object answer) except -1:
         if flight.flights.get(flight.key) is flight:
             if self.missing._keys is not None:
                 self.missing.forget(flight.key)
-            if self.disk is None and not options.jitter:
+            if self.disk is None and not options.jitter and not self.coherence.minds_loads:
                 hold(self, flight, answer, options.ttl, None, cost)
             else:
                 try:
