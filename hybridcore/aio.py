@@ -143,6 +143,7 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         cost: float | None = None,
         importance: float = 1.0,
         if_version: int | None = None,
+        version: int | None = None,
         tags: Iterable[str] = (),
         depends_on: Iterable[Any] = (),
     ) -> None:
@@ -154,6 +155,7 @@ class AsyncFace(AsyncFront, Generic[K, V]):
             cost=cost,
             importance=importance,
             if_version=if_version,
+            version=version,
             tags=checked_tags(tags),
             depends_on=tuple(depends_on),
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from hybridcore.errors import ConfigurationError
+from hybridcore.invalidation.conflicts import Conflict, checked_conflict
 from hybridcore.patterns import Pattern, PatternTable
 from hybridcore.units import Duration, Size, seconds
 
@@ -47,6 +48,9 @@ DEFAULTS: dict[str, Any] = {
     "jitter": 0.0,
     "lease": 10.0,
     "strategy": None,
+    "sliding": False,
+    "max_ttl": None,
+    "conflict": "last_writer_wins",
 }
 """The options of entries that nobody gave any, in seconds."""
 
@@ -88,6 +92,11 @@ class EntryOptions:
     - ``lease``: processes that miss a key at the same time and share a directory wait at most so
       long for the one that loads it; None: each loads for itself
     - ``strategy``: what misses and writes do to the origin; None: what the cache does
+    - ``sliding``: whether an entry is fresh for another ttl whenever it is used; how long it is
+      fresh is exact to a sixteenth of its ttl
+    - ``max_ttl``: what slides is fresh for so long at most; None: as long as it is used
+    - ``conflict``: which value stays when two come without knowing each other, see
+      `hybridcore.invalidation.conflicts.Conflict`
 
     >>> EntryOptions(ttl="5m", stale="1h").merged(EntryOptions(ttl=30))
     EntryOptions(ttl=30.0, stale=3600.0)
@@ -106,6 +115,11 @@ class EntryOptions:
     jitter: float
     lease: float | None
     strategy: Strategy | None
+    sliding: bool
+    max_ttl: float | None
+    conflict: Conflict
+    is_winding: bool = field(init=False)
+    """Whether lookups are more than a copy that is fresh, or a load."""
     given: frozenset[str] = field(init=False)
     """The names of the options that were given; the others have the values of `DEFAULTS`."""
 
@@ -122,6 +136,9 @@ class EntryOptions:
         jitter: float = UNSET,
         lease: Duration | None = UNSET,
         strategy: Strategy | None = UNSET,
+        sliding: bool = UNSET,
+        max_ttl: Duration | None = UNSET,
+        conflict: Conflict = UNSET,
     ) -> None:
         options = {
             "ttl": ttl,
@@ -134,6 +151,9 @@ class EntryOptions:
             "jitter": jitter,
             "lease": lease,
             "strategy": strategy,
+            "sliding": sliding,
+            "max_ttl": max_ttl,
+            "conflict": conflict,
         }
         given = {
             name: _checked(name, value) for name, value in options.items() if value is not UNSET
@@ -183,6 +203,10 @@ class EntryOptions:
         for name, default in DEFAULTS.items():
             object.__setattr__(self, name, values.get(name, default))
         object.__setattr__(self, "given", frozenset(values))
+        winding = (
+            self.refresh_ahead is not None or self.sliding or self.conflict != DEFAULTS["conflict"]
+        )
+        object.__setattr__(self, "is_winding", winding)
 
     def _refuse(self, counts: Callable[[_Pair], bool]) -> None:
         for pair in _PAIRS:
@@ -234,6 +258,25 @@ _PAIRS = (
         "is a share of the ttl, and there is none. Give ttl=, or leave jitter out.",
     ),
     _Pair(
+        "sliding",
+        "ttl",
+        _never_expires,
+        "has no meaning without a ttl: there is nothing to be put off. Give ttl=, or leave sliding "
+        "out.",
+    ),
+    _Pair(
+        "max_ttl",
+        "sliding",
+        lambda options: not options.sliding,
+        "bounds what slides, and nothing does. Give sliding=True, or a ttl in its place.",
+    ),
+    _Pair(
+        "refresh_ahead",
+        "sliding",
+        lambda options: options.sliding,
+        "loads anew what is used, and sliding keeps it as it is. Leave one of them out.",
+    ),
+    _Pair(
         "soft_timeout",
         "stale",
         lambda options: not options.stale,
@@ -257,6 +300,12 @@ def _checked(name: str, value: Any) -> Any:
         return None
     if name == "strategy":
         check_strategy(value)
+        return value
+    if name == "conflict":
+        return checked_conflict(value)
+    if name == "sliding":
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"sliding is expected to be True or False, got {value!r}")
         return value
     if name in ("refresh_ahead", "jitter"):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -91,6 +91,7 @@ class Flights:
         with self.lock(flight.key):
             other = Flight(flight.key, flight.origin, flight.options)
             other.since = flight.since
+            other.met = flight.met
             other.thread = _NOBODY
             other.copy = flight.copy
             other.future = flight.future or Future()
@@ -108,6 +109,12 @@ class Flights:
     def supersede(self, key: Any) -> None:
         """Under the lock: let nothing be kept of the load that runs."""
         self._flights.pop(key, None)
+
+    def meet(self, key: Any) -> None:
+        """Under the lock: have the load that runs settle with what is put now."""
+        flight = self._flights.get(key)
+        if flight is not None:
+            flight.met = True
 
     def supersede_all(self) -> None:
         """Under all locks: let nothing be kept of any load that runs."""

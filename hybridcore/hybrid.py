@@ -371,6 +371,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
         cost: float | None = None,
         importance: float = 1.0,
         if_version: int | None = None,
+        version: int | None = None,
         tags: Iterable[str] = (),
         depends_on: Iterable[Any] = (),
     ) -> None:
@@ -383,6 +384,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
             cost, importance: for eviction; by default the cost is what loads have been measured
                 to take.
             if_version: store only if `entry` tells this version, 0 for no entry.
+            version: what conflicts are settled by, see `EntryOptions`; by default the time.
 
         Raises:
             KeyEncodingError: the disk tier cannot store the key; nothing was changed.
@@ -400,6 +402,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
                 cost=cost,
                 importance=importance,
                 if_version=if_version,
+                version=version,
                 tags=checked_tags(tags),
                 depends_on=tuple(depends_on),
             )

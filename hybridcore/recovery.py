@@ -176,6 +176,16 @@ class RecoveringDisk:
                 return
         self._miss(key, change)
 
+    def put_off(self, key: Any, ttl: float) -> None:
+        """Let a fresh entry be fresh for so long from now on; nothing is made up for."""
+        if self._ready():
+            try:
+                self.disk.put_off(key, ttl)
+            except DiskError as error:
+                self._fail(error)
+            else:
+                self._worked()
+
     def clear(self) -> None:
         """Delete everything, now or when the disk works again."""
         with self._lock:

@@ -6,13 +6,14 @@ import logging
 from enum import Enum
 from math import inf
 from random import random
-from time import monotonic
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakMethod
 
 from hybridcore.disk.meta import as_tags
 from hybridcore.errors import ClosedError, EncodeError, KeyEncodingError, ValueTooLargeError
 from hybridcore.invalidation.adaptive_ttl import differs
+from hybridcore.invalidation.facts import sliding_of
 from hybridcore.logs import RateLimitedLog, raised_by
 from hybridcore.types import Tier
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hybridcore._native import MemoryStore
     from hybridcore.config import EntryOptions
     from hybridcore.disk import Record
+    from hybridcore.flights import Flights
     from hybridcore.invalidation.coherence import Change, Coherence
     from hybridcore.recovery import RecoveringDisk
     from hybridcore.types import Validators
@@ -30,6 +32,8 @@ log = RateLimitedLog(logging.getLogger("hybridcore"))
 
 _DOUBTFUL = 1
 """An epoch that memory is never in: the entry has to be confirmed before it is fresh."""
+_SLICE = 1 / 16
+"""The share of its ttl within which an entry that slides is put off once."""
 _AT_ONCE = 1e-6
 """Seconds until a refresh that is overdue is due."""
 
@@ -102,6 +106,7 @@ class Tiers:
             heir = WeakMethod(self._spilled)
             memory.bequeath_to(lambda *entry: _call(heir, *entry))
         self._memory_ttl = memory.options()[2] if memory is not None else None  # bounds all others
+        self._timer = None if memory is None else memory.options()[3]
 
     def in_memory(self, key: Any) -> Copy | None:
         """What memory holds, fresh or not."""
@@ -162,6 +167,56 @@ class Tiers:
             elif not valid:
                 del copies[key]
         return copies
+
+    def ends(self, max_ttl: float | None) -> int | None:
+        """When what slides for so long at most ends, in ns of the clock."""
+        return None if max_ttl is None else self._now() + int(max_ttl * 1e9)
+
+    def slid(self, key: Any, copy: Copy, options: EntryOptions, flights: Flights) -> Copy | None:
+        """A copy of memory that is due, put off if it slides; None if it is gone."""
+        if sliding_of(copy.tags) is None:
+            return copy
+        with flights.lock(key):
+            held = None if self.memory is None else self.memory.held(key)
+            now = self.in_memory(key)
+            if now is None or held is None or now.state is not State.DUE:
+                return now
+            note = held[2]
+            slid = self.slid_on_disk(key, now)
+            self._put_in_memory(
+                key,
+                slid.value,
+                slid.left,
+                slid.whole,
+                slid.validators,
+                options,
+                1.0,
+                1.0,
+                clean=note.clean,
+                tags=slid.tags,
+                since=note.number,
+            )
+        return slid
+
+    def slid_on_disk(self, key: Any, copy: Copy) -> Copy:
+        """A fresh copy, put off, also on disk, if it slides and was not just now."""
+        sliding = sliding_of(copy.tags)
+        if sliding is None or copy.state is State.STALE or copy.left is None:
+            return copy
+        left = sliding.ttl
+        if sliding.until is not None:
+            left = min(left, (sliding.until - self._now()) / 1e9)
+        if left <= copy.left * (1 + _SLICE):
+            return copy
+        if self.disk is not None:
+            self.disk.put_off(key, left)
+        return copy._replace(state=State.FRESH, left=left, whole=left)
+
+    def _now(self) -> int:
+        """The clock that what slides ends by, in ns."""
+        if self.disk is not None:
+            return self.disk.disk._clock()
+        return time_ns() if self._timer is None else int(self._timer() * 1e9)
 
     def promote(self, key: Any, copy: Copy, options: EntryOptions, since: int) -> None:
         """Put what the disk has into memory."""
@@ -464,6 +519,9 @@ class Tiers:
         if left is not None and whole is not None and options.refresh_ahead is not None:
             due = max(left - (1 - options.refresh_ahead) * whole, _AT_ONCE)
             left, late = due, max(left - due, 0.0)
+        elif left is not None and tags and sliding_of(tags) is not None:
+            late = left * (1 - _SLICE)  # it is found due, and put off, when it is used after this
+            left -= late
         stale = 0.0 if left is None else late + options.stale
         note = None
         if late or validators is not None or not clean or tags:

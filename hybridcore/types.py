@@ -59,7 +59,8 @@ class Loaded(Generic[V]):
     ``ttl`` (seconds), ``cost`` and ``importance`` override the cache's own when the origin knows
     better. ``tags`` name groups to be invalidated together, ``depends_on`` the keys of which this
     value is made. ``stale`` are the seconds for which it may be kept past its ttl, in the place of
-    the cache's own; with ``store=False`` it is given to who asks and kept in no tier.
+    the cache's own; with ``store=False`` it is given to who asks and kept in no tier. ``version``
+    is what conflicts are settled by; None: when the load began.
     """
 
     value: V
@@ -71,6 +72,7 @@ class Loaded(Generic[V]):
     depends_on: tuple[Any, ...] = ()
     stale: float | None = None
     store: bool = True
+    version: int | None = None
 
 
 def is_plain(answer: object) -> bool:
@@ -85,6 +87,7 @@ def is_plain(answer: object) -> bool:
         and answer.importance is None
         and not answer.tags
         and not answer.depends_on
+        and answer.version is None
     )
 
 

@@ -32,6 +32,8 @@ class Flight:
     error: Exception | None
     lost: bool
     since: int
+    version: int | None
+    met: bool
     tags: tuple[Any, ...] | None
     called_off: bool
     guard: Any

@@ -149,6 +149,27 @@ class Atomic(Reader[K, V]):
 
         return self._open().change(work, size=1)
 
+    def put_off(self, key: K, ttl: float) -> bool:
+        """Let a fresh entry be fresh for so many seconds from now on; return whether there was one.
+
+        It stays as old as it is, and is kept past its ttl for as long as it would have been.
+        """
+        form = encode_key(key)
+        name = lmdb_key(form)
+        now = self._clock()
+
+        def work(ledger: Ledger) -> bool:
+            record = ledger.intact(name, form)
+            if record is None or not is_fresh(record, now):
+                return False
+            stored_at, fresh_until, expires_at = times_of(record)
+            until = now + int(ttl * 1e9)
+            times = Times(stored_at, until, until + max(0, expires_at - fresh_until))
+            ledger.store(self._packer.retime(name, record, times))
+            return True
+
+        return self._open().change(work, size=1)
+
     def outdate(self, key: K, *, change: Change | None = None) -> bool:
         """Let a fresh entry be stale from now on; return whether there was one.
 

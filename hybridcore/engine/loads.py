@@ -7,7 +7,7 @@ from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.engine.base import Base
+from hybridcore.engine.conflicts import LAST_WRITER_WINS, Conflicts
 from hybridcore.engine.effects import Call, Pause, Steps
 from hybridcore.errors import (
     ClosedError,
@@ -17,6 +17,7 @@ from hybridcore.errors import (
 )
 from hybridcore.events import EventKind
 from hybridcore.flights import MISSING, Flight
+from hybridcore.invalidation.facts import without_facts
 from hybridcore.tiers import Copy, State
 from hybridcore.types import (
     Answer,
@@ -45,7 +46,7 @@ def _time_limit(flight: Flight) -> float:
     return inf if limit is None else limit
 
 
-class Loads(Base):
+class Loads(Conflicts):
     """The part of the engine that fills the tiers from the origin."""
 
     _unguarded: Guard | None = None
@@ -55,6 +56,8 @@ class Loads(Base):
         if self._is_on("memory"):
             for flight in flights:
                 copy = self.tiers.in_memory(flight.key)
+                if copy is not None and copy.state is State.DUE:
+                    copy = self.tiers.slid(flight.key, copy, flight.options, self._flights)
                 if copy is not None and copy.state is State.FRESH:
                     # it landed between the miss and the flight
                     self._flights.end(flight, copy.value, copy.tier)
@@ -75,6 +78,8 @@ class Loads(Base):
                 continue
             with self._flights.lock(key):
                 if self._flights.holds(flight):
+                    if copy.tags:
+                        copy = self.tiers.slid_on_disk(key, copy)
                     self.tiers.promote(key, copy, flight.options, flight.since)
                     self._count("promoted")
                     self._tell(EventKind.PROMOTED, key, Tier.MEMORY)
@@ -129,6 +134,7 @@ class Loads(Base):
     def _ask_now(self, flight: Flight) -> Steps[None]:
         answer: Answer[Any] | Exception
         origin = self.guarded(flight)
+        self._give_version(flight)
         started = perf_counter()
         try:
             answer = yield Call(origin, "load", (flight.key, self._held(flight)), (flight,))
@@ -138,6 +144,8 @@ class Loads(Base):
 
     def _ask_many(self, flights: list[Flight]) -> Steps[None]:
         origin = self.guarded(min(flights, key=_time_limit))
+        for flight in flights:
+            self._give_version(flight)
         wanted = {flight.key: self._held(flight) for flight in flights}
         started = perf_counter()
         try:
@@ -208,6 +216,7 @@ class Loads(Base):
                 or answer.tags
                 or answer.depends_on
                 or self.ttls is not None
+                or flight.options.is_winding
             ):
                 self.settle(flight, answer, took)
                 continue
@@ -287,15 +296,19 @@ class Loads(Base):
         tags: tuple[Any, ...] = ()
         depends_on: tuple[Any, ...] = ()
         if isinstance(answer, NotModified) and flight.copy is not None:
-            tags = flight.copy.tags
+            tags = tuple(without_facts(flight.copy.tags))
         if isinstance(answer, Loaded):
             tags, depends_on = self._tags(answer.tags, answer.depends_on), answer.depends_on
             cost = cost if answer.cost is None else answer.cost
             importance = 1.0 if answer.importance is None else answer.importance
+            if answer.version is not None:
+                flight.version = answer.version
+        tags = self.with_facts(tags, ttl, options, flight.version)
+        settles = options.conflict != LAST_WRITER_WINS and stored
         try:
             with self._flights.lock(key):
-                if not self._flights.holds(flight):
-                    pass
+                if not self._flights.holds(flight) or (settles and flight.met):
+                    flight.called_off = True
                 elif not stored:
                     self.tiers.forget(key, "load", flight.since)
                     if value is MISSING and self._is_on("negative"):
@@ -324,6 +337,18 @@ class Loads(Base):
                     )
                     if self.disk is not None and not self.spill:
                         self._took("disk", "put", "ok", started)
+            if settles and flight.called_off:
+                value = self.settle_load(
+                    flight,
+                    value,
+                    ttl,
+                    validators,
+                    options,
+                    cost=cost,
+                    importance=importance,
+                    tags=tags,
+                    depends_on=depends_on,
+                )
         except ClosedError:
             pass  # closed while it loaded: handed out, not kept
         return value
@@ -353,7 +378,7 @@ class Loads(Base):
                 for length in range(1, len(key)):
                     found[self.coherence.tag_of(key[:length])] = None
             for copy in self._copies(key):
-                found |= dict.fromkeys(copy.tags)
+                found |= dict.fromkeys(without_facts(copy.tags))
         if len(found) > _MOST_TAGS:
             raise ConfigurationError(
                 f"an entry may have up to {_MOST_TAGS} tags, those of what it depends on "

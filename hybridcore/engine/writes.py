@@ -7,6 +7,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from hybridcore.engine.conflicts import LAST_WRITER_WINS
 from hybridcore.engine.effects import Call, Steps
 from hybridcore.engine.reads import Reads
 from hybridcore.errors import (
@@ -39,6 +40,7 @@ class Writes(Reads):
         cost: float | None = None,
         importance: float = 1.0,
         if_version: int | None = None,
+        version: int | None = None,
         tags: tuple[str, ...] = (),
         depends_on: tuple[Any, ...] = (),
     ) -> Steps[None]:
@@ -50,9 +52,19 @@ class Writes(Reads):
         all_tags = self._tags(tags, depends_on)
         if cost is None:
             cost = self._costs.of(self.rules.of(key))
+        if strategy is None and options.conflict != LAST_WRITER_WINS:
+            self.settle_put(
+                key, value, version, options, cost, importance, if_version, all_tags, depends_on
+            )
+            self._tell(EventKind.STORED, key)
+            return
+        all_tags = self.with_facts(all_tags, options.ttl, options, version)
         if strategy is None:
             with self._flights.lock(key):
-                self._check_version(key, if_version)
+                there = None
+                if if_version is not None:
+                    there = self.version_on_disk(key)
+                    self._check_version(key, if_version)
                 self._flights.supersede(key)
                 self._missing.forget(key)
                 started = perf_counter()
@@ -63,7 +75,7 @@ class Writes(Reads):
                     options,
                     cost,
                     importance,
-                    None if self.disk is None else if_version,
+                    there,
                     all_tags,
                     depends_on,
                 )

@@ -428,6 +428,20 @@ class SharedCoherence(Coherence):
             after=self.announced,
         )
 
+    def only_puts(self, since: int, key: Any, tags: Iterable[Any]) -> bool:
+        """Whether what happened to a key and its tags after a number is that others were put."""
+        from hybridcore.invalidation.log import covers
+
+        form, wanted = self._encode(key), set(tags)
+        entries = self.entries(since)
+        if len(entries) < max(self.generation.seen, self.announced) - since:
+            return False
+        return all(
+            entry.cause == "put" and entry.keys == (form,)
+            for entry in entries
+            if covers(entry, form, wanted)
+        )
+
     def announce(self, number: int) -> None:
         """Tell the others, after the commit. What is ours alone we need not read."""
         self._told += 1

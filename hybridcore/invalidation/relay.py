@@ -28,6 +28,7 @@ from msgspec.msgpack import decode, encode
 
 from hybridcore.disk.keys import decode_key, lmdb_key
 from hybridcore.disk.ledger import Ledger
+from hybridcore.disk.meta import tags_of
 from hybridcore.errors import ClosedError, DiskError
 from hybridcore.forks import start_afresh_after_forks
 from hybridcore.invalidation.bus import (
@@ -40,6 +41,7 @@ from hybridcore.invalidation.bus import (
     unpacked,
 )
 from hybridcore.invalidation.clock import MOST_AHEAD
+from hybridcore.invalidation.facts import version_of
 from hybridcore.invalidation.log import tag_of_key
 from hybridcore.logs import RateLimitedLog, raised_by
 from hybridcore.stats import BusStats
@@ -366,8 +368,13 @@ class Relay:
             return
         name = lmdb_key(form)
         record = ledger.intact(name, form)
-        if record is None or _stored_at(record) <= stamp + MOST_AHEAD:
-            ledger.remove(name)
+        if record is not None:
+            version = version_of(tags_of(record))
+            if version is not None and version > stamp:
+                return  # versions settle who is newer
+            if version is None and _stored_at(record) > stamp + MOST_AHEAD:
+                return
+        ledger.remove(name)
 
     def _append(self, txn: Any, scope: Any, *, node: int = 0, **options: Any) -> int:
         return self._coherence.append(txn, scope, cause=CAUSE, node=node, **options)

@@ -23,7 +23,7 @@ PATIENCE = 20.0
 """Seconds after which something that should have happened counts as hanging."""
 
 
-OPTIONS = set(DEFAULTS) - {"strategy"}
+OPTIONS = set(DEFAULTS) - {"strategy", "conflict"}
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -29,6 +29,8 @@ cdef class Flight:
     cdef bint is_bare       # the call returns a value, not an answer
     cdef bint is_leased     # other processes wait for it
     cdef public uint64_t since      # what was invalidated before it began
+    cdef public object version      # of what is loaded, where conflicts are settled by it
+    cdef public bint met            # by a value that was put meanwhile
     cdef public object tags         # of what it brought, None: none
     cdef public bint called_off     # as what it brought was invalidated meanwhile
     cdef Py_hash_t hash

@@ -171,7 +171,7 @@ cdef Flight join(Straight self, object key):
     options = self.defaults if self.rules is None else self.rules.of(key)
     if options is not self.defaults and options.strategy is not None:
         return None
-    if options.refresh_ahead is not None:
+    if options.is_winding:
         return None
     if self.missing._keys is not None and self.missing.of(key) is not None:
         return None
