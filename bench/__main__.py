@@ -7,6 +7,7 @@ import argparse
 from bench import (
     compat,
     curve,
+    dashboard,
     decorators,
     detection,
     disk,
@@ -31,6 +32,7 @@ def main() -> None:
     for name, module, summary in (
         ("compat", compat, "compare our cachetools with cachetools"),
         ("curve", curve, "compare predicted hit ratios with replayed ones"),
+        ("dashboard", dashboard, "what a live page costs the process that it looks at"),
         ("decorators", decorators, "compare decorated functions in interleaved rounds"),
         ("detection", detection, "count how soon alerts tell of injected faults, and of none"),
         ("disk", disk, "compare caches on disk, and how several processes read one"),

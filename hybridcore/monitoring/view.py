@@ -289,7 +289,7 @@ def queue_of_metrics(course: Course) -> QueueView | None:
     return QueueView(levels=tuple(shown), dead=course.total("queue_dead_letters"))
 
 
-def queue_of_stats(stats: DurableQueueStats, letters: Sequence[DeadLetter]) -> QueueView:
+def queue_of_stats(stats: DurableQueueStats, letters: tuple[LetterView, ...]) -> QueueView:
     """A queue that is open here."""
     return QueueView(
         levels=tuple(
@@ -297,7 +297,7 @@ def queue_of_stats(stats: DurableQueueStats, letters: Sequence[DeadLetter]) -> Q
             for name, level in stats.levels.items()
         ),
         dead=stats.dead,
-        letters=tuple(map(_letter, letters)),
+        letters=letters,
         is_open=True,
         running=stats.running,
         delayed=stats.delayed,
@@ -387,6 +387,20 @@ def invalidation_view(entry: Invalidation) -> InvalidationView:
     )
 
 
+def letter_view(letter: DeadLetter) -> LetterView:
+    """A dead letter for people."""
+    return LetterView(
+        id=letter.id,
+        key=shown_key(letter.key),
+        level=plain(letter.level),
+        reason=letter.reason,
+        error=plain(f"{letter.error}: {letter.message}"),
+        attempts=letter.attempts,
+        died=letter.died_at,
+        replayable=not letter.superseded and letter.reason not in ("damaged", "undecodable"),
+    )
+
+
 def shown_key(key: Any) -> str:
     """A key as people read it, one line without control characters."""
     try:
@@ -398,20 +412,9 @@ def shown_key(key: Any) -> str:
 def plain(text: str) -> str:
     """A text from outside in one line: bounded, and what cannot be printed escaped."""
     short = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    if short.isprintable():
+        return short
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
-
-
-def _letter(letter: DeadLetter) -> LetterView:
-    return LetterView(
-        id=letter.id,
-        key=shown_key(letter.key),
-        level=plain(letter.level),
-        reason=letter.reason,
-        error=plain(f"{letter.error}: {letter.message}"),
-        attempts=letter.attempts,
-        died=letter.died_at,
-        replayable=not letter.superseded and letter.reason not in ("damaged", "undecodable"),
-    )
 
 
 def _sum(samples: Samples, name: str, where: Mapping[str, str]) -> float | None:

@@ -16,6 +16,7 @@ from hybridcore.monitoring.view import (
     curve_of,
     exact_latencies,
     invalidation_view,
+    letter_view,
     plain,
     queue_of_stats,
 )
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from hybridcore.exporters.metrics import Family
     from hybridcore.hybrid import HybridCache
-    from hybridcore.monitoring.view import Latencies
-    from hybridcore.write_queue import DeadLetter, WriteQueue
+    from hybridcore.monitoring.view import Latencies, LetterView
+    from hybridcore.write_queue import WriteQueue
 
 PUBLISHED = "statistics"
 """The directory within that of a cache in which processes may tell what they count."""
@@ -237,13 +238,14 @@ class _Letters:
     def __init__(self) -> None:
         self._known: tuple[int, int] | None = None
         self._until = 0.0
-        self._letters: list[DeadLetter] = []
+        self._letters: tuple[LetterView, ...] = ()
 
     def view(self, queue: WriteQueue) -> QueueView:
         stats = queue.stats()
         now = stats.dead, stats.dead_bytes
         if now != self._known or time.monotonic() >= self._until:
-            self._letters = queue.dead_letters.after(0, _LETTERS) if stats.dead else []
+            letters = queue.dead_letters.after(0, _LETTERS) if stats.dead else []
+            self._letters = tuple(map(letter_view, letters))
             self._known, self._until = now, time.monotonic() + _SELDOM
         return queue_of_stats(stats, self._letters)
 
