@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import socket
 import subprocess
 import sys
@@ -55,16 +54,19 @@ def main(options: argparse.Namespace) -> None:
         twenty = [WatchedStore(f"cache {number}", store) for number in range(20)]
         results |= {"a look at twenty": looks(*[store] * 20)}
         watcher_module._IDLE = 0.0  # when the page is closed it is not looked at any more
-        ratios: dict[str, float] = {}
+        opened_by: dict[str, dict[str, float]] = {}
         for name, watched in (("one", twenty[:1]), ("twenty", twenty)):
             watcher = Watcher(watched)
             with _served(application(watcher)) as address:
-                ratios[name], size = opened(store, address, options)
+                share, ratio, size = opened(store, address, options)
             watcher.close()
-            print(f"page of {name:7} open / closed: {ratios[name]:.4f} of the processor, "
-                  f"{size / 1024:.1f} KiB an event")  # fmt: skip
+            opened_by[name] = {"share": share, "ratio": ratio, "bytes": size}
+            print(
+                f"page of {name:6} open: {share:.2%} of a processor, a lookup takes "
+                f"{ratio:.3f} of what it takes otherwise, {size / 1024:.1f} KiB an event"
+            )
     if options.save is not None:
-        report.save(options.save, options, ["starlette", "uvicorn"], results | {"open": ratios})
+        report.save(options.save, options, ["starlette", "uvicorn"], results | {"open": opened_by})
 
 
 def looks(*stores: hc.HybridCache[Any, Any]) -> dict[str, float]:
@@ -91,29 +93,40 @@ def looks(*stores: hc.HybridCache[Any, Any]) -> dict[str, float]:
 
 def opened(
     store: hc.HybridCache[Any, Any], address: str, options: argparse.Namespace
-) -> tuple[float, float]:
-    """Processor time for a lookup with the page open, to that with it closed; bytes an event."""
-    ratios, sizes = [], [0]
+) -> tuple[float, float, int]:
+    """What the threads that watch and serve take of a processor while the page is open, by how
+    much fewer lookups there are then, and the bytes of an event."""
+    shares, ratios, sizes = [], [], [0]
     for _ in range(options.rounds):
-        closed = _cost(store, options.seconds)
+        closed = _lookups(store, options.seconds)
         page = subprocess.Popen([sys.executable, "-c", CLIENT, address], stdout=subprocess.PIPE)
         assert page.stdout is not None
         sizes.append(int(page.stdout.readline()))
-        ratios.append(_cost(store, options.seconds) / closed)
+        before, started = _of_threads(), time.perf_counter()
+        ratios.append(closed / _lookups(store, options.seconds))
+        shares.append((_of_threads() - before) / (time.perf_counter() - started))
         page.kill()
         page.communicate()
-    return median(ratios), max(sizes)
+    return median(shares), median(ratios), max(sizes)
 
 
-def _cost(store: hc.HybridCache[Any, Any], seconds: float) -> float:
-    """Seconds of the processor for a lookup."""
-    keys = _KEYS
-    count, until, started = 0, time.perf_counter() + seconds, time.process_time()
+def _of_threads() -> float:
+    """Seconds of the processor that the threads of the dashboard took."""
+    return sum(
+        time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+        for thread in threading.enumerate()
+        if thread.name in ("hybridcore-watcher", "page") and thread.ident is not None
+    )
+
+
+def _lookups(store: hc.HybridCache[Any, Any], seconds: float) -> float:
+    """Lookups for a second of the processor that this thread gets."""
+    count, until, started = 0, time.perf_counter() + seconds, time.thread_time()
     while time.perf_counter() < until:
-        for key in itertools.islice(itertools.cycle(keys), count % 1000, count % 1000 + 1000):
+        for key in _KEYS[:1000]:
             store.get(key)
         count += 1000
-    return (time.process_time() - started) / count
+    return count / (time.thread_time() - started)
 
 
 _KEYS = [f"key {number}" for number in np.random.default_rng(8).zipf(1.2, 100_000) % 30_000]
@@ -153,7 +166,7 @@ def _served(page: Any) -> Iterator[str]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(page, log_level="critical", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, name="page", kwargs={"sockets": [listening]})
         thread.start()
         try:
             while not server.started:
