@@ -147,7 +147,7 @@ class Service:
         self.origin = FaultyOrigin(self.backend, latency=self._latency, clock=self._work)
         self._disk = FullDisk(
             self._home / "disk",
-            max_bytes=max(2 * _MIB, self._unique // 4 * 350),
+            max_bytes=max(2 * _MIB, self._unique // 2 * 350),
             clock=clock.nanoseconds,
             sweep=None,
         )
@@ -164,7 +164,7 @@ class Service:
             self._disk,
             self.origin,
             breaker=Breaker(clock=clock.seconds),
-            defaults=EntryOptions(ttl="30m"),
+            defaults=EntryOptions(ttl="6h"),
             listener=_Deaf(),
         )
         engine = self.store._engine
