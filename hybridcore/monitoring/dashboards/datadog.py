@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.monitoring.signals import Deviation, Gauge, Increase, Share, Signal
+from hybridcore.monitoring.signals import Deviation, Drift, Gauge, Increase, Least, Share, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ def _colors(panel: Panel) -> list[dict[str, Any]]:
 
 def monitor(rule: Rule) -> dict[str, Any] | None:
     """A monitor of an alert rule; None of one that Datadog cannot be asked."""
-    signal = rule.signal
+    signal = _unusual(rule.signal)
     if rule.above is not None:
         sign, bound = ">", rule.above
     else:
@@ -153,6 +153,15 @@ def monitor(rule: Rule) -> dict[str, Any] | None:
     }
 
 
+def _unusual(signal: Signal) -> Signal:
+    """What Datadog is to find unusual by itself, where a signal is made of deviations."""
+    if isinstance(signal, Drift):
+        return signal.deviation
+    if isinstance(signal, Least) and isinstance(signal.one, Deviation):
+        return signal.one
+    return signal
+
+
 def _asked(signal: Signal) -> tuple[str, str] | None:
     """How a signal is put together over time, and what it is made of."""
     if isinstance(signal, Increase):
@@ -174,8 +183,16 @@ def _span(window: float) -> str:
 
 
 def _metric(name: str, where: Mapping[str, str]) -> str:
-    chosen = ",".join(f"{label}:{_tag(value)}" for label, value in sorted(where.items())) or "*"
+    chosen = " AND ".join(_chosen(label, value) for label, value in sorted(where.items())) or "*"
+    if "|" not in "".join(where.values()):
+        chosen = chosen.replace(" AND ", ",")
     return f"{name.replace('_', '.', 1)}{{{chosen}}}"
+
+
+def _chosen(label: str, value: str) -> str:
+    if "|" not in value:
+        return f"{label}:{_tag(value)}"
+    return f"{label} IN ({','.join(map(_tag, value.split('|')))})"
 
 
 def _tag(value: str) -> str:
