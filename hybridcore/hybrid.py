@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hybridcore.features import Feature
     from hybridcore.invalidation import Invalidation
     from hybridcore.invalidation.adaptive_ttl import AdaptiveTtl, TtlExplained
+    from hybridcore.invalidation.retention import Retention
     from hybridcore.patterns import Pattern
     from hybridcore.retry import Retry
     from hybridcore.settings import Settings
@@ -84,6 +85,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
         listener: hears of every lookup that missed memory.
         coherent: without a disk, a name: caches of this name, in all processes of this user and
             host, are in step, as those with one disk tier are.
+        retention: how much of the log of invalidations is kept.
         analytics: True, or `Analytics` with options: a sample of the requests is looked at, for
             `recommend` and what else `analytics` tells.
         adaptive_ttl: how long what is loaded is fresh, learned from how often it changes, for all
@@ -112,6 +114,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
         listener: Listener | None = None,
         analytics: Analytics | bool = False,
         coherent: str | None = None,
+        retention: Retention | None = None,
         adaptive_ttl: AdaptiveTtl | Mapping[Pattern, AdaptiveTtl] | None = None,
     ) -> None:
         check_strategy(strategy)
@@ -153,6 +156,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
             spill,
             listener,
             coherent,
+            retention,
         )
         if guard is not None and guard.circuit is not None:
             events = self._engine.events
@@ -217,6 +221,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
                 rules=settings.rules,
                 features=settings.features,
                 listener=listener,
+                retention=settings.retention,
             )
         except BaseException:
             if disk is not None:
@@ -275,7 +280,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
     def lookup(self, key: K, default: Any = None, *, options: EntryOptions | None = None) -> Any:
         """Like ``get``, with options of this call."""
         memory = self.memory
-        if memory is not None:
+        if memory is not None and self._engine.coherence.generation.is_current:
             value = memory.get(key, MISSING)
             if value is not MISSING:
                 return value
@@ -354,7 +359,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
             NotFoundError: the loader raised it.
         """
         memory = self.memory
-        if memory is not None:
+        if memory is not None and self._engine.coherence.generation.is_current:
             value = memory.get(key, MISSING)
             if value is not MISSING:
                 return value  # type: ignore[no-any-return]

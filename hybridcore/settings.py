@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hybridcore.disk.durability import Durability
     from hybridcore.eviction import Weights
     from hybridcore.features import Feature
+    from hybridcore.invalidation.retention import Retention
     from hybridcore.patterns import Pattern
     from hybridcore.retry import Retry
 
@@ -85,6 +86,7 @@ class Settings:
     - ``rules``: by key pattern, the `EntryOptions` that differ
     - ``breaker``, ``bulkhead``, ``retry``: what guards the origin; None: nothing does
     - ``features``: by name, whether the cache has the feature on
+    - ``retention``: how much of the log of invalidations is kept
 
     A section may be given as a mapping as well. Text "none" stands for None, which TOML lacks.
 
@@ -106,6 +108,7 @@ class Settings:
     bulkhead: Bulkhead | None = None
     retry: Retry | None = None
     features: Mapping[Feature, bool] = field(default_factory=dict)
+    retention: Retention | None = None
 
     def __post_init__(self) -> None:
         for name in _names(Settings):
@@ -208,6 +211,8 @@ _HOMES = {
     "Breaker": "hybridcore.breaker",
     "Bulkhead": "hybridcore.bulkhead",
     "Retry": "hybridcore.retry",
+    "Retention": "hybridcore.invalidation.retention",
+    "Duration": "hybridcore.units",
 }
 
 

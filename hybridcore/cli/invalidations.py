@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybridcore.cli import UsageError
-from hybridcore.cli.arguments import a_count
+from hybridcore.cli.arguments import a_count, a_duration
 from hybridcore.cli.output import print_table
 
 if TYPE_CHECKING:
@@ -34,6 +34,18 @@ def add_to(commands: Subparsers) -> None:
     command.add_argument(
         "--last", type=a_count, default=20, metavar="N", help="how many entries (20)"
     )
+    command.add_argument(
+        "--trim",
+        type=a_count,
+        metavar="N",
+        help="first remove all but the newest N entries, at least 100",
+    )
+    command.add_argument(
+        "--max-age",
+        type=a_duration,
+        metavar="AGE",
+        help='first remove entries that are older, such as "7d"',
+    )
     command.add_argument("--follow", action="store_true", help="go on with those that are added")
     command.add_argument("--json", action="store_true", help="print JSON, a line for each")
     command.set_defaults(run=show)
@@ -49,6 +61,8 @@ def show(options: argparse.Namespace) -> int:
     try:
         store: HybridCache[Any, Any] = HybridCache(None, Lmdb(options.directory, sweep=None))
         with store:
+            if options.trim is not None or options.max_age is not None:
+                _trim(store, options)
             found = store.invalidation_log(last=options.last)
             if options.json:
                 _print_lines(found)
@@ -66,6 +80,14 @@ def show(options: argparse.Namespace) -> int:
     except HybridCoreError as error:
         raise UsageError(str(error)) from error
     return 0
+
+
+def _trim(store: Any, options: argparse.Namespace) -> None:
+    from hybridcore.invalidation.retention import Retention
+
+    entries = sys.maxsize if options.trim is None else options.trim
+    removed = store._engine.coherence.trim(Retention(entries, options.max_age))
+    print(f"{removed} entries removed", file=sys.stderr)
 
 
 _TITLES = ("number", "time", "scope", "what", "cause", "node")

@@ -16,9 +16,10 @@ from hybridcore.memory import Cache
 from hybridcore.units import Duration, Size, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable
+    from collections.abc import Callable, Coroutine, Hashable, Iterable
 
     from hybridcore.decorators.protocols import AsyncCached, Cached, CachedDecorator
+    from hybridcore.hybrid import HybridCache
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +44,8 @@ def cached(
     per_instance: bool | None = None,
     single_flight: bool = True,
     timer: Callable[[], float] | None = None,
+    store: HybridCache[Any, Any] | None = None,
+    tags: str | Iterable[str] = (),
 ) -> CachedDecorator: ...
 def cached(maxsize: Any = 128, **options: Any) -> Any:
     """Keep the results of a function, an ``async def`` or a method.
@@ -74,13 +77,39 @@ def cached(maxsize: Any = 128, **options: Any) -> Any:
             no ``key``. False: the instance is an argument like the others.
         single_flight: False lets concurrent calls all run.
         timer: the clock that ``ttl`` is measured on, in seconds.
+        store: a `HybridCache` that keeps the results, for all processes that share it, in the place
+            of a cache of the function's own. Only ``ttl``, ``key`` and ``tags`` go with it.
+        tags: of a result in a store, templates such as ``"user:{uid}"`` that the arguments fill in;
+            ``store.invalidate(tags=["user:7"])`` forgets what carries one.
 
     Raises:
         ConfigurationError: options that make no sense.
     """
+    if options.get("store") is not None or options.get("tags"):
+        return _stored(maxsize, **options)
+    options.pop("store", None)
+    options.pop("tags", None)
     if callable(maxsize) or isinstance(maxsize, (staticmethod, classmethod, property)):
         return _Options(128, **options).decorate(maxsize)
     return _Options(maxsize, **options).decorate
+
+
+def _stored(maxsize: Any, **options: Any) -> Callable[[Any], Any]:
+    """The decorator of what a hybrid cache keeps."""
+    from hybridcore.decorators.stored import Stored
+
+    store = options.pop("store", None)
+    tags, ttl, key = options.pop("tags", ()), options.pop("ttl", None), options.pop("key", None)
+    if store is None:
+        raise ConfigurationError(
+            "tags= are for results that a HybridCache keeps, which can invalidate them: give store="
+        )
+    if options or maxsize != 128:
+        given = ", ".join(options) or "maxsize"
+        raise ConfigurationError(
+            f"with store= the hybrid cache says how results are kept: leave {given} out"
+        )
+    return lambda function: Stored(function, store, tags, ttl, key)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hybridcore.invalidation.adaptive_ttl import LearnedTtls
     from hybridcore.invalidation.handlers import Handlers
     from hybridcore.invalidation.outside import Attached
+    from hybridcore.invalidation.retention import Retention
     from hybridcore.origins import Guard, Loaders
     from hybridcore.origins.base import Origin
     from hybridcore.types import Listener, Tier
@@ -83,6 +84,7 @@ class Base:
         spill: bool,
         listener: Listener | None,
         coherent: str | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self._front = front
         self.window: Front[Any, Any] = Front(memory)
@@ -96,11 +98,11 @@ class Base:
         self.ttls: LearnedTtls | None = None
         self.coherence: Coherence
         if disk is not None:
-            self.coherence = SharedCoherence(self, disk._environment)
+            self.coherence = SharedCoherence(self, disk._environment, retention)
         elif coherent is not None:
             from hybridcore.invalidation.names import NamedCoherence
 
-            self.coherence = NamedCoherence(self, coherent)
+            self.coherence = NamedCoherence(self, coherent, retention)
         else:
             self.coherence = Coherence(self)
         self.window._follow(self.coherence.generation)
@@ -211,6 +213,8 @@ class Base:
     def answering_memory(self) -> MemoryStore[Any, Any] | None:
         """The memory that may answer before anything else is asked, if there is one."""
         if self.closed or (self.features.restricted and self.features.may_be_off("memory")):
+            return None
+        if not self.coherence.generation.is_current:
             return None
         return self.memory
 

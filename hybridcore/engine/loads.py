@@ -361,7 +361,8 @@ class Loads(Conflicts):
         changed = None
         if flight.copy is not None:
             changed = isinstance(answer, Loaded) and differs(answer.value, flight.copy.value)
-        return self.ttls.after_load(flight.key, flight.options.ttl, changed)
+        uses = None if self.memory is None else self.memory.frequency(flight.key)
+        return self.ttls.after_load(flight.key, flight.options.ttl, changed, uses)
 
     def _tags(self, tags: tuple[str, ...], depends_on: tuple[Any, ...]) -> tuple[Any, ...]:
         """The tags of an entry, with those that stand for what it depends on.

@@ -134,7 +134,12 @@ class Reads(Loads):
             if copy is not None and copy.state is not State.STALE:
                 return True
         disk = self.tiers.disk
-        return disk is not None and self._is_on("disk") and disk.contains(key)
+        if disk is None or not self._is_on("disk"):
+            return False
+        if not self.coherence.raised:
+            return disk.contains(key)
+        copy = self.tiers.on_disk([key], self.rules.of).get(key)
+        return copy is not None and copy.state is not State.STALE
 
     def entry(self, key: Any) -> Entry[Any] | None:
         """What the highest tier that has the key holds, also if it is stale; counts nothing."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from hybridcore.disk.environment import Environment
     from hybridcore.invalidation.log import Entry, Scope, Txn
+    from hybridcore.invalidation.retention import Retention
     from hybridcore.stats import BusStats
 
 MOST_KEPT = 1000
@@ -317,14 +318,16 @@ class SharedCoherence(Coherence):
 
     is_shared = True
 
-    def __init__(self, follower: Follower, environment: Environment) -> None:
+    def __init__(
+        self, follower: Follower, environment: Environment, retention: Retention | None = None
+    ) -> None:
         from hybridcore.disk.keys import decode_key, encode_key
         from hybridcore.invalidation.log import Log, name_of_tag, tag_of_key
 
         super().__init__(follower)
         self.on_announce: Callable[[], None] | None = None
         """Called after each commit that the log has an entry of."""
-        self.log = Log()
+        self.log = Log(retention)
         self._environment = environment
         self._in_step_at = time.monotonic()
         self._encode, self._decode = encode_key, decode_key
@@ -427,6 +430,18 @@ class SharedCoherence(Coherence):
             cause=cause,
             after=self.announced,
         )
+
+    def trim(self, retention: Retention) -> int:
+        """Remove what the log need not keep; returns how many entries."""
+
+        def work(txn: Txn) -> int:
+            self.bind()
+            return self.log.trim(txn, retention, 1024)
+
+        removed = 0
+        while some := self._environment.write(work):
+            removed += some
+        return removed
 
     def only_puts(self, since: int, key: Any, tags: Iterable[Any]) -> bool:
         """Whether what happened to a key and its tags after a number is that others were put."""

@@ -27,6 +27,7 @@ from msgspec import Struct
 from msgspec.msgpack import decode, encode
 
 from hybridcore.invalidation.barriers import FLOOR, MERGED, NO_BARRIER, Barrier
+from hybridcore.invalidation.retention import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,12 +38,8 @@ if TYPE_CHECKING:
 
 Scope = Literal["key", "tags", "prefix", "all"]
 
-MOST_ENTRIES = 100_000
-"""That are kept; who has read less far forgets all it holds in memory."""
 MOST_BARRIERS = 100_000
 """Tags whose barriers are kept; the older half becomes one barrier for all tags then."""
-_TRIMMED = 1024
-"""Entries that are removed at a time."""
 _LONGEST_TAG = 480
 """Bytes; longer ones are stood for by a hash."""
 
@@ -81,10 +78,11 @@ class Log:
     log: lmdb._Database
     barriers: lmdb._Database
 
-    def __init__(self) -> None:
+    def __init__(self, retention: Retention | None = None) -> None:
         from xxhash import xxh3_128_digest
 
         self._digest = xxh3_128_digest
+        self._retention = retention or Retention()
 
     def bind(self, log: lmdb._Database, barriers: lmdb._Database) -> None:
         """Use these databases: they are others after a fork."""
@@ -134,8 +132,10 @@ class Log:
         names = [FLOOR] if scope == "all" else [name_of_tag(tag) for tag in tags]
         for name in names:
             self._raise(txn, name, number, version, hard=hard)
-        if number % _TRIMMED == 0:
-            self._trim(txn, number)
+        if number % self._retention.batch == 0:
+            self.trim(txn, self._retention, 2 * self._retention.batch)
+            if txn.stat(self.barriers)["entries"] > MOST_BARRIERS:
+                self._merge_barriers(txn)
         return number
 
     def covers(
@@ -154,15 +154,21 @@ class Log:
         wanted = set(tags)
         return any(covers(entry, form, wanted) for entry in entries)
 
-    def _trim(self, txn: Txn, number: int) -> None:
-        kept = number - MOST_ENTRIES
+    def trim(self, txn: Txn, retention: Retention, most: int) -> int:
+        """Remove the oldest entries beyond what is to be kept; returns how many."""
+        kept = self.last(txn) - retention.entries
+        age = retention.seconds
+        oldest = 0.0 if age is None else time.time() - age
+        removed = 0
         with txn.cursor(self.log) as cursor:
-            for _ in range(2 * _TRIMMED):
-                if not cursor.first() or _NUMBER.unpack(cursor.key())[0] > kept:
+            while removed < most and cursor.first():
+                if _NUMBER.unpack(cursor.key())[0] > kept and (
+                    age is None or decode(cursor.value(), type=Entry).at >= oldest
+                ):
                     break
                 cursor.delete()
-        if txn.stat(self.barriers)["entries"] > MOST_BARRIERS:
-            self._merge_barriers(txn)
+                removed += 1
+        return removed
 
     # -- barriers ---------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from hybridcore.invalidation.coherence import Follower, SharedCoherence
 
 if TYPE_CHECKING:
     from hybridcore.disk import Lmdb
+    from hybridcore.invalidation.retention import Retention
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -40,12 +41,12 @@ class NamedCoherence(SharedCoherence):
     Each change is a transaction of its own, as there is no data that it goes along with.
     """
 
-    def __init__(self, follower: Follower, name: str) -> None:
+    def __init__(self, follower: Follower, name: str, retention: Retention | None = None) -> None:
         from hybridcore.disk import Lmdb
 
         self._home: Lmdb[Any, Any] = Lmdb(directory_of(name), max_bytes="8MiB", sweep=None)
         try:
-            super().__init__(follower, self._home._environment)
+            super().__init__(follower, self._home._environment, retention)
             self.minds_loads = True
         except BaseException:
             self._home.close()

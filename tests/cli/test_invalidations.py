@@ -52,3 +52,18 @@ def test_no_directory(tmp_path, capsys):
     assert main(["invalidations", str(tmp_path / "none")]) == 2
     assert "no disk tier" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_trimming(directory, capsys):
+    """Old entries are removed by number or by age, and nonsense is refused."""
+    with HybridCache(None, Lmdb(directory, max_bytes="8MiB")) as store:
+        for number in range(300):
+            store.put("k", number)
+    assert main(["invalidations", str(directory), "--trim", "100", "--last", "999", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 100
+    assert "202 entries removed" in shown.err
+    assert main(["invalidations", str(directory), "--max-age", "1h", "--json"]) == 0
+    assert "0 entries removed" in capsys.readouterr().err
+    assert main(["invalidations", str(directory), "--trim", "5"]) == 2
+    assert "at least 100 entries" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hybridcore import AdaptiveTtl, ConfigurationError, HybridCache, Memory
+from hybridcore import AdaptiveTtl, ConfigurationError, EntryOptions, HybridCache, Memory
 from hybridcore.types import Loaded, NotModified
 
 
@@ -82,3 +82,34 @@ def test_bounds_that_make_no_sense_are_refused(bounds, more):
     """With what was expected."""
     with pytest.raises(ConfigurationError, match="expected to be"):
         AdaptiveTtl(*bounds, **more)
+
+
+def test_how_often_something_is_used_teaches_too():
+    """What is used little is fresh for longer, what is used much no longer than it is worth."""
+    versions = {"quiet": 0, "busy": 0, "changing": 0}
+    store = HybridCache(
+        Memory(100),
+        origin=lambda key: versions[key],
+        defaults=EntryOptions(ttl="1h", stale="1d"),
+        adaptive_ttl={
+            key: AdaptiveTtl("1s", "1h", uses=10) for key in ("quiet", "busy", "changing")
+        },
+        breaker=None,
+    )
+    with store:
+        for _ in range(12):
+            for key, times in (("quiet", 1), ("busy", 40), ("changing", 1)):
+                versions["changing"] += 1
+                for _ in range(times):
+                    store.get(key)
+                store.expire(key)
+        start = AdaptiveTtl("1s", "1h").start
+        quiet, busy, changing = map(store.ttl_of, ("quiet", "busy", "changing"))
+        assert quiet.ttl > start > busy.ttl
+        assert changing.ttl < start
+        assert quiet.uses < 10 < 20 < busy.uses
+        assert "10 are worth one" in busy.why
+        assert changing.changed
+    for uses in (0, 101, True):
+        with pytest.raises(ConfigurationError, match="from 1 to 100"):
+            AdaptiveTtl(1, 2, uses=uses)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 
 import pytest
 
 import hybridcore as hc
 from hybridcore.invalidation import log
+from hybridcore.invalidation.retention import Retention
 from hybridcore.types import Loaded
 
 
@@ -59,6 +62,36 @@ def test_a_change_is_seen_by_the_very_next_get(caches):
     assert there.get(("n", 1)) == 5
     here.clear_from(("n",))
     assert there.get(("n", 1)) is None
+
+
+WAYS = {
+    "get": lambda store, key, load: store.get(key) or load(key),
+    "lookup": lambda store, key, load: store.lookup(key) or load(key),
+    "get_many": lambda store, key, load: store.get_many([key]).get(key) or load(key),
+    "get_or_load": lambda store, key, load: store.get_or_load(key, load),
+    "peek": lambda store, key, load: store.peek(key) or load(key),
+    "entry": lambda store, key, load: load(key) if (e := store.entry(key)) is None else e.value,
+    "contains": lambda store, key, load: "old" if key in store else load(key),
+    "aio.get": lambda store, key, load: asyncio.run(store.aio.get(key)) or load(key),
+    "aio.lookup": lambda store, key, load: asyncio.run(store.aio.lookup(key)) or load(key),
+    "aio.get_or_load": lambda store, key, load: asyncio.run(store.aio.get_or_load(key, load)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("how", ["delete", "tag", "clear"])
+def test_whichever_way_it_is_read(caches, way, how):
+    """No method returns from memory what another cache has invalidated."""
+    here, there = caches()
+    here.put("k", "old", tags=["t"])
+    assert there.get("k") == "old"
+    if how == "delete":
+        here.delete("k")
+    elif how == "tag":
+        here.invalidate(tags=["t"])
+    else:
+        here.clear()
+    assert WAYS[way](there, "k", lambda key: "new") == "new"
 
 
 def test_caches_in_memory_alone_are_in_step_by_a_name(tmp_path, monkeypatch):
@@ -340,26 +373,23 @@ def test_an_unannounced_change_is_made_up_for(caches, monkeypatch):
     assert there.get("k") == 2
 
 
-def test_who_was_away_too_long_forgets_everything(caches, monkeypatch):
+def test_who_was_away_too_long_forgets_everything(caches):
     """A log that does not go back so far means that nothing in memory can be trusted."""
-    monkeypatch.setattr(log, "MOST_ENTRIES", 10)
-    monkeypatch.setattr(log, "_TRIMMED", 8)
-    here, there = caches()
+    here, there = caches(retention=Retention(entries=100))
     here.put("k", 1)
     assert there.get("k") == 1
     here.put("k", 2)
-    for number in range(40):
+    for number in range(200):
         here.put("other", number)
-    assert len(here.invalidation_log()) < 30
+    assert 100 <= len(here.invalidation_log()) < 130
     assert there.get("k") == 2
-    assert there.get("other") == 39
+    assert there.get("other") == 199
 
 
 def test_barriers_are_bounded(caches, monkeypatch):
     """Beyond a number of tags the older ones share a barrier: more is invalid, never less."""
     monkeypatch.setattr(log, "MOST_BARRIERS", 20)
-    monkeypatch.setattr(log, "_TRIMMED", 8)
-    here, there = caches()
+    here, there = caches(retention=Retention(entries=100))
     here.put("k", 1, tags=["mine"])
     here.invalidate(tags=["first"])
     for number in range(60):
@@ -421,8 +451,6 @@ def test_bad_input(store):
 
 def test_asyncio(caches):
     """The awaited twins do the same."""
-    import asyncio
-
     here, there = caches()
 
     async def act():
@@ -485,3 +513,26 @@ def test_a_namespace_clear_invalidates_what_depends_on_its_keys(store):
     assert store.get("page") == 1
     store.clear_from(("n", "a"))
     assert store.get("page") is None
+
+
+def test_entries_of_the_log_are_kept_for_so_long(caches, monkeypatch):
+    """Beyond an age they go, a batch at a time; who did not read them forgets everything."""
+    now = time.time()
+    here, there = caches(retention=Retention(age="1h"))
+    here.put("k", 1)
+    assert there.get("k") == 1
+    for number in range(10):
+        here.put("old", number)
+    here.put("k", 2)
+    monkeypatch.setattr(time, "time", lambda: now + 3601)
+    for number in range(1024):
+        here.put("new", number)
+    assert here.invalidation_log()[0].at > now + 3600
+    assert there.get("k") == 2
+
+
+def test_retention_that_makes_no_sense():
+    """Too few entries, or no age, are refused."""
+    for options in ({"entries": 5}, {"entries": "x"}, {"entries": True}, {"age": 0}, {"age": "x"}):
+        with pytest.raises(hc.ConfigurationError):
+            Retention(**options)
