@@ -13,7 +13,7 @@ from itertools import count
 import pytest
 
 import hybridcore as hc
-from hybridcore import hybrid
+from hybridcore import blocking
 from hybridcore.types import Loaded
 from tests.coherence.schedules import Schedule, explore, free
 
@@ -207,7 +207,7 @@ def world(open_it, monkeypatch):
         made.append(World(open_it, nodes, options))
         return made[-1]
 
-    wait_for, in_background = hybrid._wait_for, hybrid.in_background
+    wait_for, in_background = blocking._wait_for, blocking.in_background
 
     def stepped_wait(wait):
         done = wait.flight.future.done
@@ -219,8 +219,8 @@ def world(open_it, monkeypatch):
         if not made[-1].spawn(lambda: work(*args)):
             in_background(work, *args)
 
-    monkeypatch.setattr(hybrid, "_wait_for", stepped_wait)
-    monkeypatch.setattr(hybrid, "in_background", stepped_in_background)
+    monkeypatch.setattr(blocking, "_wait_for", stepped_wait)
+    monkeypatch.setattr(blocking, "in_background", stepped_in_background)
     yield make
     for one in made:
         one.close()
