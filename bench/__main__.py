@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench import (
+    coherence,
     compat,
     curve,
     dashboard,
@@ -30,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
     for name, module, summary in (
+        ("coherence", coherence, "what being in step costs, and invalidating a tag"),
         ("compat", compat, "compare our cachetools with cachetools"),
         ("curve", curve, "compare predicted hit ratios with replayed ones"),
         ("dashboard", dashboard, "what a live page costs the process that it looks at"),

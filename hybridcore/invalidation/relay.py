@@ -112,6 +112,9 @@ class Relay:
         self._in_doubt = 0.0  # when to ask whether what was published is still there
         self._recent: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._answered_at = dict.fromkeys(("out", "in"), monotonic())
+        self._start()
+
+    def _start(self) -> None:
         self._threads = [
             threading.Thread(
                 target=self._run,
