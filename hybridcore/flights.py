@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcore._native import MISSING as MISSING
 from hybridcore._native import Flight as Flight
+from hybridcore._native import KeyLock
 from hybridcore._native import led_in_context as led_in_context
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class Flights:
     def __init__(self, locks: int = 64) -> None:
         self._flights: dict[Any, Flight] = {}
         # Re-entrant: listeners, destructors and the garbage collector may come back.
-        self._locks = [RLock() for _ in range(locks)] * (64 // locks)
+        self._locks = [KeyLock() for _ in range(locks)] * (64 // locks)
         self._waiting = RLock()
         self._writers: dict[Any, Writers] = {}
 
-    def lock(self, key: Any) -> RLock:
+    def lock(self, key: Any) -> KeyLock:
         """The lock under which the key is changed; raises TypeError for unhashable keys."""
         return self._locks[hash(key) & 63]
 
@@ -103,27 +104,36 @@ class Flights:
         return other
 
     def holds(self, flight: Flight) -> bool:
-        """Under the lock: whether what the flight brings is to be kept."""
+        """Under the lock: whether what the flight brings is to be kept, which counts as a write."""
+        self.lock(flight.key).written()
         return self._flights.get(flight.key) is flight
 
     def supersede(self, key: Any) -> None:
         """Under the lock: let nothing be kept of the load that runs."""
+        self.lock(key).written()
         self._flights.pop(key, None)
 
     def meet(self, key: Any) -> None:
         """Under the lock: have the load that runs settle with what is put now."""
+        self.lock(key).written()
         flight = self._flights.get(key)
         if flight is not None:
             flight.met = True
 
     def supersede_all(self) -> None:
         """Under all locks: let nothing be kept of any load that runs."""
+        self._written()
         self._flights.clear()
 
     def supersede_from(self, prefix: tuple[Any, ...]) -> None:
         """Under all locks: let nothing be kept of the loads of tuples that begin so."""
+        self._written()
         for key in [key for key in self._flights if begins(key, prefix)]:
             del self._flights[key]
+
+    def _written(self) -> None:
+        for lock in self._locks:
+            lock.written()
 
     def end(
         self,

@@ -58,22 +58,28 @@ class RecoveringDisk:
         self._clock = clock
         self._outages = RateLimitedLog(log, clock=clock)
         self._lock = threading.RLock()
-        self._missed: dict[Any, _Put | Change | None] = {}  # of deletes what else they do
+        self.owed: dict[Any, _Put | Change | None] = {}
+        """Writes that it has yet to take, oldest first; of deletes what else they do."""
         self._lost = False
         self._pause = 0.0
         self._retry_at = 0.0
-        self._reason: str | None = None
+        self.failing: list[str] = []
+        """Why it does not work, the last failure alone; empty: it does."""
         self._since = clock()
+
+    @property
+    def _reason(self) -> str | None:
+        return self.failing[0] if self.failing else None
 
     @property
     def is_down(self) -> bool:
         """Whether its last use failed."""
-        return self._reason is not None
+        return bool(self.failing)
 
     @property
     def missed(self) -> int:
         """Writes that it has yet to take."""
-        return len(self._missed)
+        return len(self.owed)
 
     def outage(self) -> tuple[str, float] | None:
         """What its last use failed with, and for how many seconds it has been so."""
@@ -85,8 +91,8 @@ class RecoveringDisk:
         if not self._ready():
             return {}
         wanted: Iterable[Any] = keys
-        if self._missed:
-            wanted = [key for key in keys if key not in self._missed]
+        if self.owed:
+            wanted = [key for key in keys if key not in self.owed]
         try:
             records = self.disk.fetch_many(wanted)
         except DiskError as error:
@@ -97,7 +103,7 @@ class RecoveringDisk:
 
     def lease(self, key: Any, seconds: float) -> int:
         """Who else is loading the key; 0: nobody, so this process may."""
-        return 0 if self._reason is not None else self.disk.lease(key, seconds)
+        return 0 if self.failing else self.disk.lease(key, seconds)
 
     def release(self, key: Any) -> None:
         """The load of a key has ended."""
@@ -105,7 +111,7 @@ class RecoveringDisk:
 
     def contains(self, key: Any) -> bool:
         """Whether it holds a fresh entry."""
-        if not self._ready() or key in self._missed:
+        if not self._ready() or key in self.owed:
             return False
         try:
             return key in self.disk
@@ -137,8 +143,8 @@ class RecoveringDisk:
                 self._fail(error)
             else:
                 self._worked()
-                if self._missed:
-                    self._missed.pop(key, None)
+                if self.owed:
+                    self.owed.pop(key, None)
                 return
         ttl = options.get("ttl")
         until = None if ttl is None else self._clock() + ttl
@@ -155,10 +161,10 @@ class RecoveringDisk:
                 self._fail(error)
             else:
                 self._worked()
-                if self._missed:
-                    there = isinstance(self._missed.pop(key, None), _Put) or there
+                if self.owed:
+                    there = isinstance(self.owed.pop(key, None), _Put) or there
                 return there
-        there = isinstance(self._missed.get(key), _Put)
+        there = isinstance(self.owed.get(key), _Put)
         self._miss(key, change)
         return there
 
@@ -189,7 +195,7 @@ class RecoveringDisk:
     def clear(self) -> None:
         """Delete everything, now or when the disk works again."""
         with self._lock:
-            self._missed.clear()
+            self.owed.clear()
             if self._ready():
                 try:
                     self.disk.clear()
@@ -211,13 +217,13 @@ class RecoveringDisk:
                 else:
                     self._worked()
                     return
-            self._missed.clear()
+            self.owed.clear()
             self._lost = True
 
     def close(self) -> None:
         """Make up for what was missed if the disk works now, and close it."""
         try:
-            if self._missed or self._lost:
+            if self.owed or self._lost:
                 self._retry_at = 0.0
                 self._ready()
         except ClosedError:
@@ -227,7 +233,7 @@ class RecoveringDisk:
 
     def _ready(self) -> bool:
         """Whether the disk is worth a try; makes up for what it missed first."""
-        if self._reason is None:
+        if not self.failing:
             return True
         if self._clock() < self._retry_at:
             return False
@@ -236,10 +242,10 @@ class RecoveringDisk:
                 if self._lost:
                     self.disk.clear()
                     self._lost = False
-                while self._missed:
-                    key = next(iter(self._missed))
-                    self._make_up(key, self._missed[key])
-                    del self._missed[key]
+                while self.owed:
+                    key = next(iter(self.owed))
+                    self._make_up(key, self.owed[key])
+                    del self.owed[key]
             except DiskError as error:
                 self._fail(error)
                 return False
@@ -268,22 +274,22 @@ class RecoveringDisk:
 
     def _miss(self, key: Any, put: _Put | Change | None) -> None:
         with self._lock:
-            self._missed.pop(key, None)  # the newest goes last
-            self._missed[key] = put
-            if len(self._missed) > _MOST_MISSED:
-                self._missed.clear()
+            self.owed.pop(key, None)  # the newest goes last
+            self.owed[key] = put
+            if len(self.owed) > _MOST_MISSED:
+                self.owed.clear()
                 self._lost = True
 
     def _fail(self, error: DiskError) -> None:
         with self._lock:
             now = self._clock()
-            is_first = self._reason is None
+            is_first = not self.failing
             if is_first:
                 self._since = now
                 self._pause = 0.0
                 if self._events.wanted:
                     self._events.emit(EventKind.TIER_DOWN, tier=Tier.DISK, reason=str(error))
-            self._reason = str(error)
+            self.failing[:] = [str(error)]
             self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
             self._retry_at = now + self._pause
             self.errors += 1
@@ -293,10 +299,10 @@ class RecoveringDisk:
             log.debug("the disk tier failed and was passed over: %s", error)
 
     def _worked(self) -> None:
-        if self._reason is not None:
+        if self.failing:
             if self._events.wanted:
                 self._events.emit(EventKind.TIER_UP, tier=Tier.DISK)
             with self._lock:
-                self._reason = None
+                self.failing.clear()
                 self._since = self._clock()
             log.info("the disk tier works again")

@@ -158,7 +158,7 @@ class Tiers:
             return {}
         records = self.disk.fetch_many(keys)
         copies = {key: copy_of(record, options(key)) for key, record in records.items()}
-        if not self.coherence.raised:
+        if not self.coherence.generation.raised:
             return copies
         for key, copy in list(copies.items()):
             valid = self.coherence.on_disk(copy.version, copy.tags)

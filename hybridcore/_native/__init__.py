@@ -7,6 +7,7 @@ try:
     from hybridcore._native.footprint import footprint_of
     from hybridcore._native.front import AsyncFront, Front
     from hybridcore._native.generation import Generation
+    from hybridcore._native.locks import KeyLock
     from hybridcore._native.memory import MemoryStore
     from hybridcore._native.plain import MAX_DEPTH, is_plain, is_well_formed, new_struct
     from hybridcore._native.straight import MISSING, Flight, Straight, led_in_context
@@ -23,6 +24,7 @@ __all__ = [
     "Flight",
     "Front",
     "Generation",
+    "KeyLock",
     "MemoryStore",
     "Straight",
     "footprint_of",

@@ -2,6 +2,8 @@ from typing_extensions import disjoint_base
 
 @disjoint_base
 class Generation:
+    raised: bool
+    minds_loads: bool
     def share(self, mapped: object | None, offset: int, /) -> None: ...
     def rest(self) -> None: ...
     @property

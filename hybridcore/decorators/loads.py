@@ -33,12 +33,12 @@ def _start_anew() -> None:
 
 def _is_locked_here() -> bool:
     """Whether this thread holds the lock; then it runs code of a key that is compared."""
-    return _flights.lock(0)._is_owned()  # type: ignore[attr-defined,no-any-return]
+    return _flights.lock(0).is_mine
 
 
 def keep_while_locked(key: Any, value: Any, cause: object) -> None:
     """The ``on_evict`` of the caches: no destructor is to run under the lock."""
-    if _flights.lock(0)._is_owned():  # type: ignore[attr-defined]
+    if _flights.lock(0).is_mine:
         _leaving.append((key, value))
 
 

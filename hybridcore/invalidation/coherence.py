@@ -61,10 +61,6 @@ class Coherence:
         """What a hit in memory compares: not current when others have invalidated something."""
         self.node = getrandbits(63)
         self.clock = HybridClock()
-        self.raised = False
-        """Whether anything has a barrier at all."""
-        self.minds_loads = False
-        """Whether a load of another value may concern anybody."""
         self._follower: Follower = proxy(follower)
         self._lock = RLock()
         self._barriers: dict[Any, Barrier] = {}
@@ -205,7 +201,7 @@ class Coherence:
         """Note that something depends on these keys; False if one was changed after a number."""
         with self._lock:
             self._depended.update(keys)
-            self.minds_loads = True
+            self.generation.minds_loads = True
             return since is None or (
                 since >= self._forgotten and all(self._changed.get(key, 0) <= since for key in keys)
             )
@@ -244,7 +240,7 @@ class Coherence:
                     self._barriers[name] = before.raised(
                         entry.number, entry.version, hard=entry.hard
                     )
-                    self.raised = True
+                    self.generation.raised = True
         return bool(names)
 
     def key_of(self, form: Any) -> Any:
@@ -471,7 +467,7 @@ class SharedCoherence(Coherence):
     def _know(self, barriers: dict[bytes, Barrier]) -> None:
         with self._lock:
             self._barriers = dict(barriers)
-            self.raised = bool(barriers)
+            self.generation.raised = bool(barriers)
 
     def _is_ours(self, number: int) -> bool:
         """Note the barriers of an entry that was added just now."""

@@ -47,7 +47,7 @@ class NamedCoherence(SharedCoherence):
         self._home: Lmdb[Any, Any] = Lmdb(directory_of(name), max_bytes="8MiB", sweep=None)
         try:
             super().__init__(follower, self._home._environment, retention)
-            self.minds_loads = True
+            self.generation.minds_loads = True
         except BaseException:
             self._home.close()
             raise

@@ -44,9 +44,9 @@ class FailingDisk(hc.Lmdb):
         if self.fails():
             raise hc.DiskError("the disk does not like it")
 
-    def fetch(self, key):
+    def fetch_plain(self, key):
         self._maybe()
-        return super().fetch(key)
+        return super().fetch_plain(key)
 
     def fetch_many(self, keys):
         self._maybe()

@@ -19,8 +19,8 @@ class SlowDisk(hc.Lmdb):
         self.after_fetch = lambda: None
         self.before_clear = lambda: None
 
-    def fetch(self, key):
-        record = super().fetch(key)
+    def fetch_plain(self, key):
+        record = super().fetch_plain(key)
         self.after_fetch()
         return record
 

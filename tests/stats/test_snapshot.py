@@ -115,7 +115,7 @@ def test_writes_that_wait_are_timed_as_the_queue(tmp_path, table) -> None:
 class BrokenDisk(hc.Lmdb):
     """No lookup of it comes to an end."""
 
-    def fetch(self, key):
+    def fetch_plain(self, key):
         raise hc.DiskError("no")
 
     def fetch_many(self, keys):

@@ -7,6 +7,7 @@ own and in the name of a spare task; only a load that waits then is handed to th
 """
 
 from contextvars import Context
+from functools import partial
 from types import CoroutineType
 
 from cpython.object cimport PyObject
@@ -43,14 +44,15 @@ cdef enum:
 
 # Of asyncio, imported when the first coroutine begins.
 cdef object running_loop = None
-cdef object current_task, enter_task, leave_task, register_task, unregister_task
+cdef object task_type, current_task, enter_task, leave_task, register_task, unregister_task
 
 
 cdef object loop_of_now():
-    global running_loop, current_task, enter_task, leave_task, register_task, unregister_task
+    global running_loop, task_type, current_task
+    global enter_task, leave_task, register_task, unregister_task
     if running_loop is None:
         from asyncio import get_running_loop, tasks
-        current_task = tasks.current_task
+        task_type, current_task = tasks.Task, tasks.current_task
         enter_task, leave_task = tasks._enter_task, tasks._leave_task
         register_task, unregister_task = tasks._register_task, tasks._unregister_task
         running_loop = get_running_loop
@@ -67,7 +69,7 @@ cdef class Spare:
     def __init__(self, loop, /):
         self.loop = loop
         self.awaited = NOTHING
-        self.task = Context().run(make_task, self, loop)
+        self.task = Context().run(partial(task_type, self, loop=loop))
         self.task._log_destroy_pending = False
         unregister_task(self.task)
 
@@ -98,11 +100,6 @@ cdef class Spare:
         self.is_over = True
         if self.work is not None:
             self.context.run(self.work.close)
-
-
-def make_task(work, loop):
-    from asyncio import Task
-    return Task(work, loop=loop)
 
 
 cdef object hand_over(Runner keeper, Spare spare, object work, object awaited, object context):
@@ -249,9 +246,12 @@ cdef int send_asked(Asked self, object value, PyObject** result) except -1:
     if self.has_begun:
         raise RuntimeError("cannot reuse already awaited coroutine")
     self.has_begun = True
-    flight = None if self.straight is None else join(self.straight, self.key)
-    if flight is None:
+    found = None if self.straight is None else join(self.straight, self.key)
+    if found is None:
         return go_on(self, self.face._missed(self.key, self.default), result)
+    if type(found) is tuple:
+        return end((<tuple> found)[0], result)
+    flight = <Flight> found
     try:
         return lead(self, flight, result)
     except BaseException:

@@ -17,6 +17,8 @@ cdef class Generation:
     cdef uint64_t seen          # up to where the log was read here
     cdef uint64_t own
     cdef bint never             # whether the word never matches
+    cdef public bint raised         # whether anything at all has a barrier
+    cdef public bint minds_loads    # whether a load of another value may concern anybody
     cdef Py_buffer buffer       # of the memory that the word lies in, unless it is the own
 
     cdef void _let_go(self)

@@ -86,3 +86,4 @@ cdef class Reader:
     cdef Record c_fetch(self, object txn, bytes key)
     cdef Record c_unpack(self, const Header* header)
     cdef Record c_record(self, const Header* header, int64_t now)
+    cdef object c_left(self, const Header* header, int64_t now)

@@ -383,23 +383,26 @@ cdef class Reader:
 
     cdef Record c_record(self, const Header* header, int64_t now):
         cdef Record record = Record.__new__(Record)
-        cdef int64_t left
         record.version = header.version
         record.stored_at = header.stored_at
         record.fresh_until = header.fresh_until
         record.expires_at = header.expires_at
         record.cost = header.cost
         record.importance = header.importance
-        if header.fresh_until != 0:
-            # A clock behind the writer's must not make an entry live longer than its ttl.
-            left = min(header.fresh_until - now, header.fresh_until - header.stored_at)
-            record.ttl_left = left * 1e-9
+        record.ttl_left = self.c_left(header, now)
         if header.meta_size != 0:
             record.validators, record.tag = self.decode_meta(PyBytes_FromStringAndSize(
                 <const char*> header.record + HEADER + header.key_size,
                 header.meta_size,
             ))
         return record
+
+    cdef object c_left(self, const Header* header, int64_t now):
+        """Seconds of freshness left, None for ever."""
+        if header.fresh_until == 0:
+            return None
+        # A clock behind the writer's must not make an entry live longer than its ttl.
+        return min(header.fresh_until - now, header.fresh_until - header.stored_at) * 1e-9
 
     cdef object c_view(self, View view):
         """The fresh value under the view's key, over the map if that is possible."""
@@ -525,6 +528,33 @@ cdef class Reader:
         if record is not None:
             self.c_mark(encoded)
         return record
+
+    def fetch_plain(self, key, /):
+        """As `fetch`, but (value, seconds left, cost) of what is fresh and has no more to tell."""
+        cdef bytes encoded = self.c_key(key)
+        cdef Header header
+        cdef int64_t now
+        cdef object found = None
+        txn = self.c_enter(self.large > 0)
+        try:
+            record = self.c_find(txn, encoded, &header)
+            if record is None:
+                self.misses += 1
+            elif header.meta_size == 0 and self.c_age(&header, &now) == FRESH:
+                value = self.c_value(&header)
+                if value is _MISSING:
+                    self.misses += 1
+                else:
+                    self.hits += 1
+                    found = value, self.c_left(&header, now), header.cost
+            else:
+                found = self.c_unpack(&header)
+        finally:
+            txn = None
+            self.gate.c_leave()
+        if found is not None:
+            self.c_mark(encoded)
+        return found
 
     def unpack(self, bytes record, bytes form not None):
         """Return the `Record` of a canonical key from its bytes, or None; like `fetch`."""

@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 
 from hybridcore._native.generation cimport Generation
 from hybridcore._native.histogram cimport Histogram
+from hybridcore._native.locks cimport KeyLock
 from hybridcore._native.memory cimport MemoryStore
 from libc.stdint cimport int64_t, uint64_t
 
@@ -28,6 +29,8 @@ cdef class Flight:
     cdef object permit      # of the breaker, None: the call is part of another one
     cdef bint is_bare       # the call returns a value, not an answer
     cdef bint is_leased     # other processes wait for it
+    cdef bint looked_up     # on disk, where this was found
+    cdef object record
     cdef public uint64_t since      # what was invalidated before it began
     cdef public object version      # of what is loaded, where conflicts are settled by it
     cdef public bint met            # by a value that was put meanwhile
@@ -37,24 +40,27 @@ cdef class Flight:
     cdef int64_t started            # in ticks
     cdef int64_t asked              # the same, of the call of the origin
     cdef dict flights               # where it is registered...
-    cdef object acquire, release    # ...under this lock
+    cdef KeyLock lock               # ...under this lock
 
 
 cdef class Straight:
     cdef MemoryStore store
     cdef Generation generation
-    cdef object coherence
-    cdef object tiers, disk, fetch, resolve, copy_of
+    cdef object tiers, disk, fetch_plain, resolve, copy_of
     cdef object events, rules, missing, failed, costs, guarded
+    cdef dict missed                # writes that the disk has yet to take...
+    cdef list outage                # ...and why it does not work
     cdef object memory_ttl
     cdef dict flights
-    cdef list acquires, releases
+    cdef list locks
     cdef bint is_open               # lookups may go this way...
     cdef bint loads                 # ...and ask the origin
-    cdef object defaults            # options of all keys that no pattern matches
+    cdef object defaults            # options of all keys that no pattern matches...
+    cdef bint is_plain              # ...which have nothing that turns off here
     cdef object origin, function, afunction, guard, circuit
     cdef uint64_t promoted, loaded
-    cdef Histogram disk_hits, disk_misses, disk_stale, disk_errors, loads_timed, hits, misses
+    cdef Histogram disk_hits, disk_misses, disk_stale, disk_errors, disk_puts
+    cdef Histogram loads_timed, hits, misses
     cdef object served              # told of the tier and value of one in 16, or None
     cdef uint64_t random
 
@@ -69,7 +75,7 @@ cdef enum:
 cdef object DECLINED
 cdef object NOTHING
 cdef object straight_get(Straight self, object front, object key, object default)
-cdef Flight join(Straight self, object key)
+cdef object join(Straight self, object key)
 cdef int look_up(Straight self, Flight flight) except -1
 cdef int may_load(Straight self, Flight flight) except -1
 cdef object enter_call(Straight self, Flight flight)

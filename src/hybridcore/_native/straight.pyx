@@ -17,6 +17,7 @@ from hybridcore.types import Loaded, NotFound, NotModified, Tier, is_plain
 
 from hybridcore._native.generation cimport is_current
 from hybridcore._native.histogram cimport c_record, end_timing, seconds_since, start_timing
+from hybridcore._native.locks cimport KeyLock, is_held
 from hybridcore._native.memory cimport MemoryStore, store_put_hashed
 from hybridcore._native.objects cimport mix, object_hash, unlikely
 from hybridcore._native.table cimport table_find
@@ -38,6 +39,7 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject* o) noexcept
 
 MISSING = object()
+cdef double LONGEST = 3e9     # seconds
 cdef object DECLINED = object()
 cdef object NOTHING = MISSING
 cdef tuple ANSWERS = (Loaded, NotModified, NotFound)
@@ -78,15 +80,17 @@ cdef class Straight:
     def __init__(self, MemoryStore store not None, tiers, events, rules, missing, failed, costs,
                  copy_of, histogram, served, /):
         self.copy_of = copy_of
-        self.coherence = tiers.coherence
-        self.generation = self.coherence.generation
+        self.generation = tiers.coherence.generation
         self.store = store
         self.tiers = tiers
         self.disk = tiers.disk
-        self.fetch = None if tiers.disk is None else tiers.disk.disk.fetch
+        if tiers.disk is not None:
+            self.fetch_plain = tiers.disk.disk.fetch_plain
+            self.missed, self.outage = tiers.disk.owed, tiers.disk.failing
         self.memory_ttl = store.options()[2]
         self.events = events
         self.defaults = rules.defaults
+        self.is_plain = is_plain_rule(self.defaults)
         self.rules = rules if rules.has_patterns else None
         self.missing = missing
         self.failed = failed
@@ -95,6 +99,7 @@ cdef class Straight:
         self.disk_misses = histogram("disk", "get", "miss")
         self.disk_stale = histogram("disk", "get", "stale")
         self.disk_errors = histogram("disk", "get", "error")
+        self.disk_puts = histogram("disk", "put", "ok")
         self.loads_timed = histogram("origin", "load", "hit")
         self.hits = histogram("all", "get", "hit")
         self.misses = histogram("all", "get", "miss")
@@ -103,8 +108,7 @@ cdef class Straight:
     def attend(self, dict flights not None, list locks not None, /):
         """Register loads here, under these locks."""
         self.flights = flights
-        self.acquires = [lock.acquire for lock in locks]
-        self.releases = [lock.release for lock in locks]
+        self.locks = locks
 
     def open(self, bint loads, origin, function, afunction, resolve, guard, guarded, /):
         """Let lookups through, and if it ``loads`` on to the origin, or the function that it is.
@@ -152,9 +156,13 @@ cdef class Straight:
 
 cdef object straight_get(Straight self, object front, object key, object default):
     """The value of a key that memory missed, or DECLINED before anything was done."""
-    cdef Flight flight = join(self, key)
-    if flight is None:
+    cdef Flight flight
+    found = join(self, key)
+    if found is None:
         return DECLINED
+    if type(found) is tuple:
+        return (<tuple> found)[0]
+    flight = <Flight> found
     try:
         return led(self, front, flight, default)
     finally:
@@ -162,19 +170,55 @@ cdef object straight_get(Straight self, object front, object key, object default
             lose(self, flight)
 
 
-cdef Flight join(Straight self, object key):
-    """A flight of the key that is registered, or None before anything was done."""
-    cdef Flight flight
-    cdef Py_ssize_t i
+cdef object options_on_the_way(Straight self, object key):
+    """The options of a key that may go this way, else None."""
     if not self.is_open or self.events.wanted or not is_current(self.generation):
         return None
-    options = self.defaults if self.rules is None else self.rules.of(key)
-    if options is not self.defaults and options.strategy is not None:
+    options = self.defaults
+    if self.rules is not None:
+        options = self.rules.of(key)
+    if not (self.is_plain if options is self.defaults else is_plain_rule(options)):
         return None
-    if options.is_winding:
+    if options is not self.defaults and options.strategy is not None:
         return None
     if self.missing._keys is not None and self.missing.of(key) is not None:
         return None
+    return options
+
+
+cdef bint is_plain_rule(object options) except -1:
+    """Whether nothing but the ttl decides how long a copy is fresh."""
+    return not options.is_winding
+
+
+cdef object join(Straight self, object key):
+    """A flight of the key that is registered; or the fresh value that the disk has, and now memory,
+    as the first of a tuple; or None before anything was done.
+
+    A copy on disk that is plain and fresh needs no flight: the lock of the key tells whether
+    something was written since the disk was looked at.
+    """
+    cdef Flight flight
+    cdef KeyLock lock
+    cdef uint64_t writes = 0
+    cdef int64_t started = start_timing()
+    cdef Py_hash_t hash
+    cdef bint looked_up = False
+    cdef object record = None
+    options = options_on_the_way(self, key)
+    if options is None:
+        return None
+    hash = object_hash(<PyObject*> key)
+    lock = <KeyLock> self.locks[hash & 63]
+    if self.disk is not None and not self.outage and not self.missed and not is_held(lock):
+        writes = lock.writes
+        if not is_in_memory(self, key, hash):
+            looked_up = True
+            record = fetched(self, key, &looked_up)
+            if type(record) is tuple:
+                take_up(self, lock, writes, key, hash, <tuple> record, options)
+                handed_out(self, started, DISK, (<tuple> record)[0])
+                return record
     flight = Flight.__new__(Flight)
     flight.key = key
     flight.origin = self.origin
@@ -183,20 +227,45 @@ cdef Flight join(Straight self, object key):
     flight.is_abandoned = bool
     flight.value = NOTHING
     flight.since = self.generation.seen
-    flight.started = start_timing()
-    flight.hash = object_hash(<PyObject*> key)
+    flight.started = started
+    flight.hash = hash
     flight.flights = self.flights
-    i = flight.hash & 63
-    flight.acquire = self.acquires[i]
-    flight.release = self.releases[i]
-    flight.acquire()
+    flight.lock = lock
+    lock.c_acquire()
     try:
         if key in flight.flights:
             return None
         flight.flights[key] = flight
+        if looked_up and lock.writes == writes:
+            flight.looked_up = True
+            flight.record = record
     finally:
-        flight.release()
+        lock.c_release()
     return flight
+
+
+cdef bint is_in_memory(Straight self, object key, Py_hash_t hash) except -1:
+    """Whether memory holds a copy, fresh or not."""
+    cdef int64_t i
+    with cython.critical_section(self.store):
+        i = table_find(&self.store.table, <PyObject*> key, mix(hash))
+    return i >= 0
+
+
+cdef int take_up(
+    Straight self, KeyLock lock, uint64_t writes, object key, Py_hash_t hash, tuple record,
+    object options,
+) except -1:
+    """Put what the disk has into memory, unless something was written meanwhile."""
+    lock.c_acquire()
+    try:
+        if lock.writes == writes and is_current(self.generation):
+            hold(self, key, hash, record[0], record[1], None, options, record[2])
+            with cython.critical_section(self):
+                self.promoted += 1
+    finally:
+        lock.c_release()
+    return 0
 
 
 cdef object led(Straight self, object front, Flight flight, object default):
@@ -215,45 +284,28 @@ cdef object led(Straight self, object front, Flight flight, object default):
 
 cdef int look_up(Straight self, Flight flight) except -1:
     """Where a tier has the key: FOUND and the flight has ended, NOWHERE, or a copy not so plain."""
-    cdef int64_t i
-    with cython.critical_section(self.store):
-        i = table_find(&self.store.table, <PyObject*> flight.key, mix(flight.hash))
-    if unlikely(i >= 0):                    # it has landed meanwhile, or is stale
+    if unlikely(is_in_memory(self, flight.key, flight.hash)):  # it landed, or is stale
         return IN_MEMORY
     if self.disk is None:
         return NOWHERE
-    record = fetched(self, flight.key)
+    if not flight.looked_up:
+        return IN_MEMORY                    # as far as anybody knows: the engine looks it up
+    record, flight.record = flight.record, None
     if record is None:
         return NOWHERE
-    if unlikely(record.tag is not None or self.coherence.raised):
-        return IN_MEMORY                    # whether it is valid the engine knows
-    if not record.fresh:
-        flight.copy = self.copy_of(record, flight.options)
-        return STALE
-    flight.value = record.value
-    flight.tier = DISK
-    flight.acquire()
-    try:
-        if flight.flights.get(flight.key) is flight:
-            hold(self, flight, record.value, record.ttl_left, record.validators, record.cost)
-            with cython.critical_section(self):
-                self.promoted += 1
-        finish(flight)
-    finally:
-        flight.release()
-    handed_out(self, flight)
-    return FOUND
+    flight.copy = self.copy_of(record, flight.options)
+    return STALE
 
 
-cdef int handed_out(Straight self, Flight flight) except -1:
+cdef int handed_out(Straight self, int64_t started, object tier, object value) except -1:
     """Record a lookup that ended with a value."""
-    end_timing(self.hits, flight.started, 1)
+    end_timing(self.hits, started, 1)
     if self.served is not None:
         self.random = (
             self.random * <uint64_t> 6364136223846793005 + <uint64_t> 1442695040888963407
         )
         if not self.random >> 60:
-            self.served(flight.tier, flight.value)
+            self.served(tier, value)
     return 0
 
 
@@ -293,36 +345,36 @@ cdef int part(Straight self, Flight flight) except -1:
             self.disk.release(flight.key)
         except ClosedError:                 # and its leases are nobody's
             pass
-    flight.acquire()
+    flight.lock.c_acquire()
     try:
         if not flight.ended:
             finish(flight)
     finally:
-        flight.release()
+        flight.lock.c_release()
     return 0
 
 
-cdef object fetched(Straight self, object key):
-    """What the disk holds, as if nothing if it fails."""
+cdef object fetched(Straight self, object key, bint* looked_up):
+    """What the disk holds: None, a plain and fresh copy as a tuple, or the record."""
     cdef int64_t start = start_timing()
-    disk = self.disk
-    record = None
-    if disk._reason is not None or disk._missed:
-        errors = disk.errors
-        is_down = disk._reason is not None
-        record = disk.fetch_many((key,)).get(key)
-        if is_down and disk._reason is not None and disk.errors == errors:
-            return None                     # it was not even asked
+    try:
+        record = self.fetch_plain(key)
+    except DiskError as error:
+        self.disk._fail(error)
+        end_timing(self.disk_errors, start, 1)
+        return None
+    if record is None:
+        end_timing(self.disk_misses, start, 1)
+    elif type(record) is tuple:
+        if unlikely(self.generation.raised):    # whether it is valid the engine knows
+            looked_up[0] = False
+            return None
+        end_timing(self.disk_hits, start, 1)
+    elif record.tag is not None or self.generation.raised or record.fresh:
+        looked_up[0] = False
+        return None
     else:
-        try:
-            record = self.fetch(key)
-        except DiskError as error:
-            disk._fail(error)
-    if record is not None:
-        if record.tag is None and not self.coherence.raised:    # or the engine looks it up again
-            end_timing(self.disk_hits if record.fresh else self.disk_stale, start, 1)
-    else:
-        end_timing(self.disk_misses if disk._reason is None else self.disk_errors, start, 1)
+        end_timing(self.disk_stale, start, 1)
     return record
 
 
@@ -348,6 +400,7 @@ cdef object loaded(Straight self, object front, Flight flight, object default):
 cdef bint land(Straight self, Flight flight, object answer) except -1:
     """End the flight if the origin answered a mere value, and keep that unless a write came."""
     cdef double took
+    cdef int64_t start
     options = flight.options
     if flight.is_bare:
         if isinstance(answer, ANSWERS):
@@ -362,14 +415,16 @@ cdef bint land(Straight self, Flight flight, object answer) except -1:
     if self.failed._keys is not None:
         self.failed.forget(flight.key)
     cost = 1.0 if self.rules is None else self.costs.of(options, took)
-    flight.acquire()
+    flight.lock.c_acquire()
     try:
         if flight.flights.get(flight.key) is flight:
+            flight.lock.writes += 1
             if self.missing._keys is not None:
                 self.missing.forget(flight.key)
-            if self.disk is None and not options.jitter and not self.coherence.minds_loads:
-                hold(self, flight, answer, options.ttl, None, cost)
+            if self.disk is None and not options.jitter and not self.generation.minds_loads:
+                hold(self, flight.key, flight.hash, answer, options.ttl, options.ttl, options, cost)
             else:
+                start = start_timing()
                 try:
                     self.tiers.keep(
                         flight.key, answer, options.ttl, None, options, cost=cost, loaded=True,
@@ -377,13 +432,16 @@ cdef bint land(Straight self, Flight flight, object answer) except -1:
                     )
                 except ClosedError:         # while it loaded: handed out, not kept
                     pass
+                else:
+                    if self.disk is not None:
+                        end_timing(self.disk_puts, start, 1)
         finish(flight)
     finally:
-        flight.release()
+        flight.lock.c_release()
     with cython.critical_section(self):
         self.loaded += 1
     c_record(self.loads_timed, <uint64_t> (took * 1e9), 1)
-    handed_out(self, flight)
+    handed_out(self, flight.started, ORIGIN, answer)
     return True
 
 
@@ -469,23 +527,22 @@ cdef object current(object variable):
 
 
 cdef int hold(
-    Straight self, Flight flight, object value, object left, object validators, double cost,
+    Straight self, object key, Py_hash_t hash, object value, object left, object whole,
+    object options, double cost,
 ) except -1:
     """Under the lock: put the value into memory, as `Tiers` does; no older one stays."""
+    cdef int64_t ttl = 0
+    cdef int64_t stale = 0
     try:
-        if (
-            left is None and self.memory_ttl is None and validators is None
-            and is_current(self.generation)
-        ):
-            store_put_hashed(
-                self.store, flight.key, mix(flight.hash), value, -1, 0, 0, cost, 1.0, NULL
-            )
+        if self.memory_ttl is None and is_current(self.generation):
+            if left is not None:
+                ttl = max(<int64_t> (min(<double> left, LONGEST) * 1e9), 1)
+                stale = <int64_t> (min(<double> options.stale, LONGEST) * 1e9)
+            store_put_hashed(self.store, key, mix(hash), value, -1, ttl, stale, cost, 1.0, NULL)
         else:
-            self.tiers._put_in_memory(
-                flight.key, value, left, None, validators, flight.options, cost, 1.0
-            )
+            self.tiers._put_in_memory(key, value, left, whole, None, options, cost, 1.0)
     except BaseException as error:
-        self.store.discard(flight.key)
+        self.store.discard(key)
         if not isinstance(error, ValueTooLargeError):
             raise
     return 0
