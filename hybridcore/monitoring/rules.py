@@ -1,13 +1,12 @@
-"""Alert rules: those built in, of objectives, and read from TOML; exported for Prometheus."""
+"""Alert rules: those built in, of objectives, and read from TOML."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,7 +25,7 @@ from hybridcore.monitoring.signals import (
     Silence,
     TimeLeft,
 )
-from hybridcore.monitoring.slo import Slo
+from hybridcore.monitoring.slo import Burn, Slo
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
@@ -58,6 +57,10 @@ class Rule:
     lasting: float = 0.0
     severity: Severity = "ticket"
     settled: float = 0.0
+    runbooks: str = RUNBOOKS
+    """The page that tells what to do, a section for each rule."""
+    slo: tuple[Slo, Burn] | None = None
+    """The objective that it is of, and its windows."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _ALERT.fullmatch(self.name):
@@ -93,20 +96,30 @@ class Rule:
     @property
     def runbook(self) -> str:
         """Where it is told what to do."""
-        return f"{RUNBOOKS}#{self.name.lower()}"
+        name = self.name if self.slo is None else f"{self.slo[0].title}Burns"
+        return f"{self.runbooks}#{name.lower()}"
 
     def promql(self) -> str:
         """The expression for Prometheus, with the hysteresis."""
         sign, bound = (">", self.above) if self.above is not None else ("<", self.below)
-        text = self.signal.promql()
-        whole = f"({text} {sign} {bound:g})"
+        assert bound is not None
+        whole = f"({_beyond(self.signal, sign, bound)})"
         if self.clear is not None:
             firing = f'ALERTS{{alertname="Hybridcore{self.name}",alertstate="firing"}}'
-            whole += f" or ({text} {sign} {self.clear:g} and on (job, cache) {firing})"
+            cleared = _beyond(self.signal, sign, self.clear)
+            whole += f" or ({cleared} and on (job, cache) {firing})"
         if self.settled:
             age = "min by (job, cache) (hybridcore_uptime_seconds)"
             whole = f"({whole}) and {age} > {self.settled:g}"
         return whole
+
+
+def _beyond(signal: Signal, sign: str, bound: float) -> str:
+    if isinstance(signal, Least) and sign == ">":
+        return f"{signal.one.promql()} > {bound:g} and {signal.other.promql()} > " + (
+            f"{bound / signal.times:g}"
+        )
+    return f"{signal.promql()} {sign} {bound:g}"
 
 
 def _requests(window: float, **where: str) -> Increase:
@@ -282,14 +295,30 @@ def of_slos(slos: Iterable[Slo]) -> list[Rule]:
             above=slo.bound(burn),
             lasting=burn.lasting,
             severity=burn.severity,
+            slo=(slo, burn),
         )
         for slo in slos
         for burn in slo.burns()
     ]
 
 
-def load(path: str | os.PathLike[str]) -> list[Rule]:
+def with_runbooks(rules: Iterable[Rule], page: str) -> list[Rule]:
+    """The same rules, with another page of runbooks.
+
+    Raises:
+        ConfigurationError: it is no URL.
+    """
+    if not isinstance(page, str) or not page.startswith(("http://", "https://")):
+        raise ConfigurationError(f"runbooks is to be a URL of http or https, got {page!r}")
+    return [replace(rule, runbooks=page) for rule in rules]
+
+
+def load(path: str | os.PathLike[str], *, runbooks: str = RUNBOOKS) -> list[Rule]:
     """Read rules (``[[rule]]``) and objectives (``[[slo]]``) from a TOML file.
+
+    Args:
+        path: of the file.
+        runbooks: the page that has a section for each rule; in the file ``runbooks = "https://..."``.
 
     Raises:
         ConfigurationError: with the file, the line and the reason.
@@ -304,7 +333,7 @@ def load(path: str | os.PathLike[str]) -> list[Rule]:
         found = tomllib.loads(text)
     except ValueError as error:  # of TOML, which tells the line, or of UTF-8
         raise ConfigurationError(f"{shown}: {error}") from None
-    if unknown := sorted(set(found) - {"rule", "slo"}):
+    if unknown := sorted(set(found) - {"rule", "slo", "runbooks"}):
         raise ConfigurationError(f"{shown}:{_line(text, unknown[0])}: unknown key {unknown[0]!r}")
     rules: list[Rule] = []
     for kind, read in (("rule", _rule), ("slo", _slo)):
@@ -324,8 +353,12 @@ def load(path: str | os.PathLike[str]) -> list[Rule]:
                 raise ConfigurationError(f"{shown}:{line}: {error}") from None
     names = [rule.name for rule in rules]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigurationError(f"{shown}: two rules are named {twice[0]!r}")
-    return rules
+        line = _line(text, twice[0])
+        raise ConfigurationError(f"{shown}:{line}: two rules are named {twice[0]!r}")
+    try:
+        return with_runbooks(rules, found.get("runbooks", runbooks))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{shown}:{_line(text, 'runbooks')}: {error}") from None
 
 
 def _line(text: str, key: str) -> int:
@@ -360,18 +393,3 @@ def _rule(table: Any) -> list[Rule]:
 
 def _slo(table: Any) -> list[Rule]:
     return of_slos([Slo(**table)])
-
-
-def export(rules: Iterable[Rule]) -> str:
-    """A file of alerting rules for Prometheus, as YAML (of which JSON is a part)."""
-    told = [
-        {
-            "alert": f"Hybridcore{rule.name}",
-            "expr": rule.promql(),
-            "for": f"{rule.lasting:.0f}s",
-            "labels": {"severity": rule.severity},
-            "annotations": {"summary": rule.summary, "runbook_url": rule.runbook},
-        }
-        for rule in rules
-    ]
-    return json.dumps({"groups": [{"name": "hybridcore", "rules": told}]}, indent=2) + "\n"

@@ -13,7 +13,7 @@ from hybridcore.units import Duration, seconds
 if TYPE_CHECKING:
     from hybridcore.monitoring.signals import History
 
-KINDS = ("latency", "availability", "freshness")
+KINDS = ("latency", "availability", "freshness", "hit_ratio")
 
 
 class Burn(NamedTuple):
@@ -41,11 +41,12 @@ OUTAGE = 0.2
 
 @dataclass(frozen=True)
 class Slo:
-    """A share of lookups that is to be good, of those that missed memory.
+    """A share of lookups that is to be good: of those that missed memory, or of all.
 
     - ``"latency"``: those that took at most ``threshold``, a bound of the exported buckets
     - ``"availability"``: those that did not end in an error
     - ``"freshness"``: those that were not answered with a stale copy
+    - ``"hit_ratio"``: of all lookups, those that did not ask the origin
 
     >>> Slo("latency", objective=0.99, threshold="50ms").budget
     0.01
@@ -84,6 +85,11 @@ class Slo:
 
     def bad(self, window: float) -> Signal:
         """The share of bad lookups within so many seconds."""
+        if self.name == "hit_ratio":
+            asked = Increase("hybridcore_requests_total", window, {"tier": "origin"})
+            return Share(
+                asked, Increase("hybridcore_requests_total", window, {"tier": "memory"}), 10
+            )
         name = "hybridcore_request_duration_seconds"
         whole = Increase(name + "_count", window, {"tier": "all"})
         if self.threshold is not None:
@@ -102,7 +108,8 @@ class Slo:
     def burns(self) -> tuple[Burn, ...]:
         """Its alerts: those that this budget can trigger, and one on outages within a minute."""
         possible = (burn for burn in BURNS if burn.factor * self.budget < 1)
-        return (Burn("Outage", 60, 60, OUTAGE / self.budget, "page", 30), *possible)
+        outage = max(OUTAGE, (1 + self.budget) / 2 if self.budget > OUTAGE / 2 else 0.0)
+        return (Burn("Outage", 60, 60, outage / self.budget, "page", 30), *possible)
 
     def bound(self, burn: Burn) -> float:
         """The share of bad lookups from which on the budget burns so fast."""
@@ -116,4 +123,9 @@ class Slo:
 
     def alert_name(self, burn: str) -> str:
         """What the alert is called."""
-        return f"{self.name.capitalize()}Burns{burn}"
+        return f"{self.title}Burns{burn}"
+
+    @property
+    def title(self) -> str:
+        """Its name as part of the names of alerts."""
+        return self.name.title().replace("_", "")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import shutil
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain
@@ -13,10 +11,9 @@ from itertools import chain
 import pytest
 
 import hybridcore as hc
-from hybridcore.cli import main
 from hybridcore.errors import ConfigurationError
 from hybridcore.monitoring.alerts import Alerts
-from hybridcore.monitoring.rules import BUILT_IN, export, load, of_slos
+from hybridcore.monitoring.rules import load, of_slos
 from hybridcore.monitoring.sinks import Webhook, signature
 from hybridcore.monitoring.slo import Slo
 
@@ -193,42 +190,3 @@ def test_malformed_rules_are_refused(tmp_path, text, line, reason) -> None:
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=rf"rules\.toml:{line}: .*{reason}"):
         load(path)
-
-
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool")
-def test_promtool_takes_the_rules(tmp_path, capsys) -> None:
-    """Those built in, and those of objectives, by the command."""
-    own = tmp_path / "own.toml"
-    own.write_text('[[slo]]\nname="latency"\nobjective=0.99\nthreshold="50ms"\n')
-    assert main(["rules", "export", "--rules", str(own)]) == 0
-    path = tmp_path / "rules.yml"
-    path.write_text(capsys.readouterr().out)
-    run = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert f"SUCCESS: {len(BUILT_IN) + 5} rules found" in run.stdout
-
-
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool")
-def test_prometheus_fires_for_a_broken_origin(tmp_path) -> None:
-    """By the exported rule, as promtool evaluates it."""
-    (tmp_path / "rules.yml").write_text(export(BUILT_IN))
-    labels = 'job="j",cache="c",tier="origin"'
-    series = [
-        {"series": f'hybridcore_requests_total{{{labels},result="hit"}}', "values": "0+0x30"},
-        {"series": f'hybridcore_requests_total{{{labels},result="error"}}', "values": "0+20x30"},
-    ]
-    wanted = {"exp_labels": {"severity": "page", "job": "j", "cache": "c"}}
-    rule = next(rule for rule in BUILT_IN if rule.name == "OriginFailing")
-    wanted["exp_annotations"] = {"summary": rule.summary, "runbook_url": rule.runbook}
-    test = {"eval_time": "2m", "alertname": "HybridcoreOriginFailing", "exp_alerts": [wanted]}
-    content = {
-        "rule_files": ["rules.yml"],
-        "evaluation_interval": "10s",
-        "tests": [{"interval": "10s", "input_series": series, "alert_rule_test": [test]}],
-    }
-    path = tmp_path / "test.yml"
-    path.write_text(json.dumps(content))
-    run = subprocess.run(
-        ["promtool", "test", "rules", path], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
