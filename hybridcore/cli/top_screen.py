@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rich.text import Text
 from textual.app import App
@@ -78,27 +78,37 @@ class Top(App[None]):
 
     def compose(self) -> ComposeResult:
         """The widgets; those of what there is not are hidden."""
+        # Kept: while the screen begins and ends they are not all to be found on it.
+        self._titles = {
+            name: Static(title, classes="title") for name, (title, _) in _TABLES.items()
+        }
+        self._tables = {name: _table(name, columns) for name, (_, columns) in _TABLES.items()}
+        self._about = Static("connecting …", id="about", classes="title", markup=False)
+        self._curve_title = Static("Hit ratio by the size of memory", classes="title")
+        self._curve = Static("", id="curve", markup=False)
+        self._rates = {name: Static(name, markup=False) for name in _SPARKS}
+        self._sparks = {name: Sparkline([], id=f"{name}-spark") for name in _SPARKS}
         with VerticalScroll():
-            yield from self._table("caches")
-            yield Static("connecting …", id="about", classes="title", markup=False)
-            yield from self._table("alerts")
-            yield from self._table("tiers")
+            yield from self._titled("caches")
+            yield self._about
+            yield from self._titled("alerts")
+            yield from self._titled("tiers")
             yield Static("Lookups a second, by who answered", classes="title")
             for name in _SPARKS:
                 with Horizontal():
-                    yield Static(name, id=f"{name}-now", markup=False)
-                    yield Sparkline([], id=f"{name}-spark")
-            yield Static("Hit ratio by the size of memory", id="curve-title", classes="title")
-            yield Static("", id="curve", markup=False)
+                    yield self._rates[name]
+                    yield self._sparks[name]
+            yield self._curve_title
+            yield self._curve
             for name in ("queue", "letters", "warming", "invalidations"):
-                yield from self._table(name)
+                yield from self._titled(name)
         yield Footer()
 
     def on_mount(self) -> None:
         """Show what there is as soon as it is there."""
         self._watcher.ask()
         self.set_interval(_LOOK, self._look)
-        self.query_one("#caches", DataTable).focus()
+        self._tables["caches"].focus()
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """Choose the cache that the cursor is on."""
@@ -107,7 +117,7 @@ class Top(App[None]):
 
     def action_replay(self) -> None:
         """Replay the letter that the cursor is on."""
-        table = self.query_one("#letters", DataTable)
+        table = self._tables["letters"]
         if not table.display or not table.row_count:
             self.notify("there is no dead letter to replay", severity="warning")
             return
@@ -118,15 +128,9 @@ class Top(App[None]):
         """Replay all letters of the cache."""
         self._replay(None)
 
-    def _table(self, name: str) -> ComposeResult:
-        title, columns = _TABLES[name]
-        yield Static(title, id=f"{name}-title", classes="title")
-        table: DataTable[Text] = DataTable(
-            id=name, cursor_type="row" if name in ("caches", "letters") else "none"
-        )
-        for column in columns:
-            table.add_column(column, key=column)
-        yield table
+    def _titled(self, name: str) -> ComposeResult:
+        yield self._titles[name]
+        yield self._tables[name]
 
     def _choose(self, name: str | None) -> None:
         if name != self._chosen:
@@ -169,11 +173,11 @@ class Top(App[None]):
         since = "" if cache.window is None else f"of the last {duration(round(cache.window))}"
         up = "" if cache.uptime is None else f"up {duration(round(cache.uptime))}"
         parts = (cache.name, cache.state, *cache.reasons, cache.source, up, since)
-        self.query_one("#about", Static).update(" · ".join(filter(None, parts)))
+        self._about.update(" · ".join(filter(None, parts)))
         self._fill("alerts", [(one.rule, _alert(one)) for one in cache.alerts])
         self._fill("tiers", map(_tier, cache.tiers))
         self._spark(cache.name)
-        self._curve(cache.curve)
+        self._draw(cache.curve)
         self._queue(cache.queue)
         self._fill(
             "warming",
@@ -204,12 +208,11 @@ class Top(App[None]):
         for label, field in _SPARKS.items():
             rates = [point[field] for point in points]
             last = number(rates[-1]) if rates else NONE
-            self.query_one(f"#{label}-now", Static).update(f"{label} {last}")
-            self.query_one(f"#{label}-spark", Sparkline).data = rates
+            self._rates[label].update(f"{label} {last}")
+            self._sparks[label].data = rates
 
-    def _curve(self, curve: CurveView | None) -> None:
-        for name in ("#curve", "#curve-title"):
-            self.query_one(name).display = curve is not None
+    def _draw(self, curve: CurveView | None) -> None:
+        self._curve.display = self._curve_title.display = curve is not None
         if curve is None:
             return
         marks = {curve.current: "now", curve.recommended: "recommended"}
@@ -220,7 +223,7 @@ class Top(App[None]):
             for place, (at, ratio) in enumerate(zip(curve.sizes, curve.hit_ratios, strict=True))
             if place % step == 0 or at in marks
         ]
-        self.query_one("#curve", Static).update("\n".join(lines))
+        self._curve.update("\n".join(lines))
 
     def _queue(self, queue: QueueView | None) -> None:
         levels = () if queue is None else queue.levels
@@ -254,10 +257,9 @@ class Top(App[None]):
 
     def _fill(self, name: str, rows: Iterable[Row]) -> None:
         """Have a table show these rows, and its cursor stay on the row that it is on."""
-        table = self.query_one(f"#{name}", DataTable)
+        table = self._tables[name]
         wanted = dict(rows)
-        shown = bool(wanted) or name == "caches"
-        self.query_one(f"#{name}-title").display = table.display = shown
+        self._titles[name].display = table.display = bool(wanted) or name == "caches"
         present = [key.value for key in table.rows]
         columns = list(table.columns)
         if present == list(wanted):
@@ -274,6 +276,14 @@ class Top(App[None]):
                 table.add_row(*map(Text, cells), key=key)
             if at in wanted:
                 table.move_cursor(row=list(wanted).index(at))
+
+
+def _table(name: str, columns: Sequence[str]) -> DataTable[Text]:
+    kind: Literal["row", "none"] = "row" if name in ("caches", "letters") else "none"
+    table: DataTable[Text] = DataTable(id=name, cursor_type=kind)
+    for column in columns:
+        table.add_column(column, key=column)
+    return table
 
 
 def _summary(view: CacheView) -> Row:

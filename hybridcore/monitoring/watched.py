@@ -269,12 +269,9 @@ def _tail(store: HybridCache[Any, Any]) -> tuple[InvalidationView, ...]:
 
 
 def _health(store: HybridCache[Any, Any]) -> tuple[str, tuple[str, ...]]:
-    health: Any = store.health()
-    if isinstance(health, dict):
-        down = {name: tier for name, tier in health.items() if tier.state != "ok"}
-        reasons = [f"{name}: {tier.reason}" for name, tier in down.items()]
-        return "degraded" if down else "ok", tuple(map(plain, reasons))
-    return health.state, tuple(plain(f"{tier}: {reason.text}") for tier, reason in health.reasons)
+    health = store.health()
+    reasons = (plain(f"{name} is {health[name].state}: {why.text}") for name, why in health.reasons)
+    return health.state, tuple(reasons)
 
 
 def _health_in(samples: Samples, *, has_queue: bool) -> tuple[str, tuple[str, ...]]:
