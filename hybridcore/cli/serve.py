@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hybridcore.cli import Subparsers
     from hybridcore.monitoring.watcher import Watcher
 
+_REACH = "2h"
+"""Of what alerts look back at: twice what they compare with."""
 _TOKEN = "HYBRIDCORE_TOKEN"  # noqa: S105  # the name of a variable
 
 
@@ -49,9 +51,9 @@ def add_to(commands: Subparsers) -> None:
 def watch_arguments(command: argparse.ArgumentParser) -> None:
     """Add what tells the caches to look at."""
     command.add_argument("directories", type=Path, nargs="+", metavar="DIR")
-    command.add_argument(
-        "--interval", type=arguments.a_duration, default=2.0, metavar="TIME", help="(2s)"
-    )
+    add = command.add_argument
+    add("--interval", type=arguments.a_duration, default=2.0, metavar="TIME", help="(2s)")
+    add("--rules", type=Path, metavar="FILE", help="TOML with alert rules beside those built in")
 
 
 def a_port(text: str) -> int:
@@ -101,16 +103,20 @@ def serve(options: argparse.Namespace) -> int:
 
 def watching(options: argparse.Namespace) -> Watcher:
     """Watch the directories that were given."""
-    from hybridcore.errors import ConfigurationError, DiskError
+    from hybridcore.errors import ConfigurationError
+    from hybridcore.monitoring.alerts import Alerts
+    from hybridcore.monitoring.rules import BUILT_IN, load
     from hybridcore.monitoring.watched import WatchedDirectory
     from hybridcore.monitoring.watcher import Watcher
 
     watched: list[WatchedDirectory] = []
     try:
+        own = [] if options.rules is None else load(options.rules)
+        alerts = Alerts({}, rules=[*BUILT_IN, *own], reach=_REACH)
         for directory in dict.fromkeys(options.directories):
             watched.append(WatchedDirectory(directory))  # noqa: PERF401  # closed if one fails
-        return Watcher(watched, interval=options.interval, always=True)
-    except (ConfigurationError, DiskError) as error:
+        return Watcher(watched, interval=options.interval, alerts=alerts, always=True)
+    except (ConfigurationError, OSError) as error:
         for one in watched:
             one.close()
         raise UsageError(str(error)) from error

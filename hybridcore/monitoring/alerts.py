@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from hybridcore.exporters.sources import HasStats
+    from hybridcore.monitoring.signals import Samples
     from hybridcore.stats.snapshot import HybridStats
 
 log = RateLimitedLog(logging.getLogger("hybridcore"))
@@ -59,6 +60,7 @@ class Alerts:
         sinks: are called with an `Alert` each; `hybridcore.monitoring.sinks` has some.
         rules: default: those built in.
         interval: between two snapshots.
+        reach: how far back snapshots are kept; longer windows are never known.
         clock: the time in seconds since the epoch.
     """
 
@@ -69,6 +71,7 @@ class Alerts:
         *,
         rules: Iterable[Rule] = BUILT_IN,
         interval: Duration = 10.0,
+        reach: Duration = "3d",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._caches = dict(caches)
@@ -77,7 +80,8 @@ class Alerts:
         if self._interval <= 0:
             raise ConfigurationError("interval is expected to be more than no time")
         self._clock = clock
-        self._histories = {name: History() for name in self._caches}
+        self._reach = seconds(reach)
+        self._histories = {name: History(self._reach) for name in self._caches}
         self._beyond: dict[tuple[str, str], float] = {}
         self._firing: dict[tuple[str, str], Alert] = {}
         self._silenced: dict[tuple[str | None, str | None], float] = {}
@@ -120,10 +124,14 @@ class Alerts:
     def observe(self, cache: str, stats: HybridStats | None, at: float) -> list[Alert]:
         """Evaluate all rules for a snapshot that was taken then, None: for that there was none;
         returns what has changed."""
+        return self.judge(cache, None if stats is None else samples_of(stats), at)
+
+    def judge(self, cache: str, samples: Samples | None, at: float) -> list[Alert]:
+        """The same for metrics of a cache that is not of this process."""
         with self._lock:
-            history = self._histories.setdefault(cache, History())
-            if stats is not None:
-                history.add(at, samples_of(stats))
+            history = self._histories.setdefault(cache, History(self._reach))
+            if samples is not None:
+                history.add(at, samples)
             history.now = at
             changes = (self._judge(rule, cache, history, at) for rule in self._rules)
             changed = [change for change in changes if change is not None]

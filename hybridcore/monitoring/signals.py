@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import ceil, floor
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
@@ -33,16 +34,22 @@ def samples_in(told: Iterable[Family]) -> Samples:
     found: Samples = {}
     for family in told:
         for labels, value in family.samples.items():
-            where = frozenset(labels)
+            where = _labels(labels)
             if isinstance(value, Buckets):
                 found.setdefault(family.name + "_count", []).append((where, value.counts[-1]))
                 found.setdefault(family.name + "_sum", []).append((where, value.sum))
                 for bound, count in zip(BOUNDS, value.counts, strict=False):
-                    bucket = where | {("le", str(bound))}
+                    bucket = _labels(labels, bound)
                     found.setdefault(family.name + "_bucket", []).append((bucket, count))
             else:
                 found.setdefault(family.name, []).append((where, value))
     return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _labels(labels: tuple[tuple[str, str], ...], bound: float | None = None) -> Labels:
+    """The labels as they are kept, once for all snapshots: they are most of one."""
+    return frozenset(labels if bound is None else (*labels, ("le", str(bound))))
 
 
 class History:

@@ -57,7 +57,7 @@ class Seen:
 
 
 class Watched(Protocol):
-    """Something with caches in it; used by one thread at a time."""
+    """Something with caches in it; one thread at a time looks, and any replays."""
 
     def look(self) -> list[Seen]:
         """The caches as they are now."""

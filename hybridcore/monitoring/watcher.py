@@ -29,7 +29,7 @@ from hybridcore.units import Duration, seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from hybridcore.monitoring.alerts import Alert
+    from hybridcore.monitoring.alerts import Alert, Alerts
     from hybridcore.monitoring.signals import Samples
     from hybridcore.monitoring.watched import Watched
 
@@ -41,6 +41,8 @@ _STEP = 5.0
 """Seconds between the snapshots that are kept for that."""
 _POINTS = 300
 """Points that are kept of each cache."""
+_SELDOM = 10.0
+"""Seconds between two looks that alerts judge, which keep what they judged."""
 _IDLE = 60.0
 """Seconds after which a watcher stops that nobody asked."""
 
@@ -61,7 +63,7 @@ class Watcher:
     Args:
         watched: stores and directories; closed with it.
         interval: between two looks.
-        alerts: what fires, by the name of the cache; none is told otherwise.
+        alerts: whose alerts are told. With ``always`` they judge what is seen here.
         always: look also when nobody asks.
     """
 
@@ -70,7 +72,7 @@ class Watcher:
         watched: Iterable[Watched],
         *,
         interval: Duration = 2.0,
-        alerts: Callable[[], Iterable[Alert]] | None = None,
+        alerts: Alerts | None = None,
         always: bool = False,
     ) -> None:
         self._watched = tuple(watched)
@@ -79,6 +81,7 @@ class Watcher:
             raise ConfigurationError("interval is expected to be more than no time")
         self._alerts = alerts
         self._always = always
+        self._judged = 0.0
         self._listeners: set[Callable[[], object]] = set()
         self._tracks: dict[str, _Track] = {}
         self._by_name: dict[str, Watched] = {}
@@ -122,18 +125,23 @@ class Watcher:
         """Look now."""
         with self._looking:
             at = time.time()
-            firing = [] if self._alerts is None else list(self._alerts())
+            alerts = self._alerts
+            judges = alerts is not None and self._always and at - self._judged >= _SELDOM
+            if judges:
+                self._judged = at
             views: dict[str, CacheView] = {}
             for watched in self._watched:
                 for seen in self._seen(watched):
                     name = _unused(seen.name, views)
                     track = self._tracks.setdefault(name, _Track())
                     self._by_name[name] = watched
-                    views[name] = replace(
-                        track.view(seen, at),
-                        name=name,
-                        alerts=tuple(_alert(one) for one in firing if one.cache == seen.name),
-                    )
+                    views[name] = replace(track.view(seen, at), name=name)
+                    if alerts is not None and judges:
+                        alerts.judge(name, seen.samples or None, at)
+            for alert in [] if alerts is None else alerts.firing():
+                view = views.get(alert.cache)
+                if view is not None:
+                    views[view.name] = replace(view, alerts=(*view.alerts, _alert(alert)))
             for name in self._tracks.keys() - views.keys():
                 del self._tracks[name], self._by_name[name]
             self._views = tuple(views.values())
@@ -146,11 +154,10 @@ class Watcher:
         Raises:
             ConfigurationError: there is no such cache, or it has no queue that is open here.
         """
-        with self._looking:
-            watched = self._by_name.get(name)
-            if watched is None:
-                raise ConfigurationError(f"there is no cache {name!r} here")
-            return watched.replay(number)
+        watched = self._by_name.get(name)
+        if watched is None:
+            raise ConfigurationError(f"there is no cache {name!r} here")
+        return watched.replay(number)
 
     def close(self) -> None:
         """Look no more."""

@@ -66,7 +66,7 @@ def app(
     if not caches:
         raise ConfigurationError("expected at least one cache, such as {'users': store}")
     watched = [WatchedStore(name, store) for name, store in caches.items()]
-    watcher = Watcher(watched, interval=interval, alerts=None if alerts is None else alerts.firing)
+    watcher = Watcher(watched, interval=interval, alerts=alerts)
     return application(watcher, token=token, hosts=hosts, trusted=trusted)
 
 

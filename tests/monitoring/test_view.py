@@ -6,6 +6,7 @@ import pytest
 
 import hybridcore as hc
 from hybridcore.exporters.prometheus import PrometheusExporter
+from hybridcore.monitoring.alerts import Alerts
 from hybridcore.monitoring.view import plain, shown_key
 from hybridcore.monitoring.watched import Seen, WatchedDirectory, WatchedStore
 from hybridcore.monitoring.watcher import Watcher, _Track
@@ -30,9 +31,7 @@ def store(tmp_path):
             raise OSError("no origin")
         return key
 
-    with hc.HybridCache(
-        hc.Memory(100), hc.Lmdb(tmp_path / "users"), load, analytics=True, breaker=None
-    ) as store:
+    with hc.HybridCache(hc.Memory(100), hc.Lmdb(tmp_path / "users"), load, analytics=True) as store:
         yield store
 
 
@@ -114,6 +113,26 @@ def test_what_is_published_tells_the_same(store, tmp_path, clock) -> None:
         assert getattr(there.curve, name) == pytest.approx(getattr(here.curve, name))
     assert there.invalidations == here.invalidations
     assert [line.what for line in there.invalidations[:2]] == ["tag 't'", "7"]
+    watcher.close()
+
+
+def test_alerts_of_what_is_published(store, tmp_path, clock) -> None:
+    """A directory's metrics are judged by the rules built in, and what fires is shown."""
+    directory = tmp_path / "users"
+    exporter = PrometheusExporter({"users": store}, directory=directory / "statistics", interval=0)
+    watcher = Watcher([WatchedDirectory(directory)], alerts=Alerts({}), always=True)
+    store.breaker.trip()
+    for _ in range(5):
+        exporter.text()
+        watcher.look()
+        clock.now += 15
+    (view,) = watcher.views()
+    assert [(alert.rule, alert.severity) for alert in view.alerts] == [("BreakerOpen", "page")]
+    assert view.state == "degraded"
+    store.breaker.reset()
+    exporter.close()
+    watcher.look()
+    assert watcher.views()[0].alerts == ()
     watcher.close()
 
 
