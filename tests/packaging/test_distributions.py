@@ -80,8 +80,9 @@ def test_wheel_carries_every_file_of_the_package(wheel: list[str]) -> None:
 
 
 def test_wheel_carries_the_licence(wheel: list[str]) -> None:
-    """The licence travels with every copy."""
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel)
+    """The licence travels with every copy, and so do those of what comes along."""
+    for name in ("LICENSE", "hybridcore/web/static/LICENSE.uPlot"):
+        assert any(file.endswith(f".dist-info/licenses/{name}") for file in wheel)
 
 
 def test_sdist_carries_what_a_build_and_a_test_run_need(sdist: list[str]) -> None:
@@ -94,4 +95,5 @@ def test_sdist_carries_what_a_build_and_a_test_run_need(sdist: list[str]) -> Non
 
 def test_sdist_carries_no_build_results(sdist: list[str]) -> None:
     """Nothing that was made on this machine."""
-    assert [name for name in sdist if name.endswith((".so", ".pyd", ".pyc", ".html"))] == []
+    made = [name for name in sdist if name.endswith((".so", ".pyd", ".pyc", ".html"))]
+    assert [name for name in made if not name.startswith("hybridcore/web/static/")] == []
