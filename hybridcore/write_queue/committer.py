@@ -13,9 +13,10 @@ from hybridcore.logs import RateLimitedLog, raised_by
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hybridcore._native.writes import Write
     from hybridcore.disk.environment import Environment
     from hybridcore.write_queue.journal import Journal, Txn
-    from hybridcore.write_queue.records import Tally, Write
+    from hybridcore.write_queue.records import Tally
 
 T = TypeVar("T")
 
@@ -107,6 +108,18 @@ class Committer:
         if not write.waited and len(waiting) == 1 and not self._wake():
             write.waited = True
         return self._round
+
+    def newest(self, form: bytes) -> Write | None:
+        """The newest write of a key form that gathers or is in the commit; with ``lock`` held."""
+        for writes in (self.waiting, self.committing):
+            if not self._coalesce:
+                found = (write for write in reversed(writes.values()) if write.form == form)
+                write = next(found, None)
+            else:
+                write = writes.get(form)
+            if write is not None:
+                return write
+        return None
 
     def storing(self) -> Round:
         """The round after which all that was added until now is stored; with ``changed`` held."""

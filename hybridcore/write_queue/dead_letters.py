@@ -14,10 +14,11 @@ from hybridcore.units import Duration, seconds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hybridcore._native.writes import Write
     from hybridcore.write_queue.durable import WriteQueue
     from hybridcore.write_queue.graves import Tombstone
     from hybridcore.write_queue.journal import Txn
-    from hybridcore.write_queue.records import Tally, Write
+    from hybridcore.write_queue.records import Tally
 
 _UNCHANGED: Any = object()
 _AT_ONCE = 500
@@ -111,8 +112,11 @@ class DeadLetters:
             ):
                 continue
             again = letter.value if value is _UNCHANGED else value
-            write = queue._packed(
-                letter.key, again, level or letter.level, deletes=letter.deletes and again is None
+            write = queue._encoding.pack(
+                letter.key,
+                again,
+                queue._level.of(letter.key, level or letter.level),
+                letter.deletes and again is None,
             )
             write.mono, write.wall = queue._clock(), time.time_ns()
             if queue._committer.carry_out(self._moving(letter.id, write, force)):
@@ -203,9 +207,9 @@ class DeadLetters:
         queue = self._queue
         key = value = None
         try:
-            key = queue._key(stone.key)
+            key = queue._encoding.key(stone.key)
             if not stone.deletes:
-                value = queue._value(stone.codec, stone.flags, payload)
+                value = queue._encoding.value(stone.codec, stone.flags, payload)
         except (DecodeError, IndexError):
             pass
         return DeadLetter(

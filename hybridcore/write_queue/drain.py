@@ -25,7 +25,7 @@ from hybridcore.write_queue.delivery import Delivery, OriginTarget
 from hybridcore.write_queue.records import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from hybridcore.write_queue.delivery import Handler
     from hybridcore.write_queue.durable import WriteQueue
@@ -124,14 +124,16 @@ class Drain:
 
     # -- one transaction --------------------------------------------------------------------
 
-    def take(self, most: int, verdicts: list[Verdict]) -> list[Delivery]:
-        """Note outcomes and claim for whoever asks; the lease is not extended."""
-        claimed, _, _ = self._exchange(verdicts, most, by_hand=True)
+    def take(self, most: int, done: Sequence[Delivery]) -> list[Delivery]:
+        """Note what was done and claim for whoever asks; the lease is not extended."""
+        claimed, _, _ = self._exchange(done, (), most, by_hand=True)
         return claimed
 
-    def settle(self, verdicts: list[Verdict]) -> Counter[str]:
+    def settle(
+        self, done: Sequence[Delivery] = (), verdicts: Sequence[Verdict] = ()
+    ) -> Counter[str]:
         """Note outcomes; returns how many had which."""
-        return self._exchange(verdicts, 0)[2]
+        return self._exchange(done, verdicts, 0)[2]
 
     def verdict(self, delivery: Delivery, error: BaseException) -> Verdict:
         """What becomes of a delivery that failed."""
@@ -145,11 +147,18 @@ class Drain:
             reason = "attempts" if last else "permanent"
         return self._verdict(delivery, error, pause, reason=reason)
 
-    def _verdict(self, one: Delivery, *args: Any, **options: Any) -> Verdict:
-        return Verdict(one.place, one.number, one.attempt, *args, **options)
+    def _verdict(
+        self, one: Delivery, error: BaseException, pause: float | None, **options: Any
+    ) -> Verdict:
+        return Verdict(one.place, one.number, one.attempt, error, pause, **options)
 
     def _exchange(
-        self, verdicts: list[Verdict], most: int, *, by_hand: bool = False
+        self,
+        done: Sequence[Delivery],
+        verdicts: Sequence[Verdict],
+        most: int,
+        *,
+        by_hand: bool = False,
     ) -> tuple[list[Delivery], float, Counter[str]]:
         """Note outcomes and claim the next batch in one transaction.
 
@@ -160,6 +169,11 @@ class Drain:
 
         def job(txn: Txn, tally: Tally) -> tuple[Counter[str], list[Claimed], float]:
             outcomes: Counter[str] = Counter()
+            if done:
+                finished = journal.finish(txn, done, owner, tally)
+                outcomes["applied"] = finished
+                outcomes["lost"] = len(done) - finished
+                journal.sweep(txn, tally, finished)
             for verdict in verdicts:
                 outcomes[journal.settle(txn, verdict, owner, tally)] += 1
             if most == 0:
@@ -178,9 +192,11 @@ class Drain:
         outcomes, claimed, patience = queue._committer.carry_out(job)
         with self._changed:
             queue._counts.update(outcomes)
-            self._under_way -= {verdict.place for verdict in verdicts}
+            self._under_way.difference_update(
+                [one.place for one in done], [verdict.place for verdict in verdicts]
+            )
             if not by_hand:
-                self._under_way |= {one.write.place for one in claimed}
+                self._under_way.update([one.write.place for one in claimed])
             self._changed.notify_all()
         return self._delivered(claimed), patience, outcomes
 
@@ -233,10 +249,8 @@ class Drain:
                 spoiled.append(Verdict(write.place, write.number, attempt, lost, reason="crashed"))
                 continue
             try:
-                key = queue._key(write.form)
-                value = (
-                    None if write.deletes else queue._value(write.codec, write.flags, write.payload)
-                )
+                key = queue._encoding.key(write.form)
+                value = queue._encoding.value_of(write)
             except DecodeError as damage:
                 spoiled.append(
                     Verdict(write.place, write.number, attempt, damage, reason="undecodable")
@@ -257,7 +271,7 @@ class Drain:
                 )
             )
         if spoiled:
-            self._exchange(spoiled, 0)
+            self._exchange((), spoiled, 0)
         return deliveries
 
     # -- threads ----------------------------------------------------------------------------
@@ -280,13 +294,14 @@ class Drain:
                 self._threads = [thread for thread in self._threads if thread.is_alive()]
 
     def _work(self) -> None:
+        done: list[Delivery] = []
         verdicts: list[Verdict] = []
         while True:
             seen = self._woken
             pause = self._paused_until - monotonic()
             claims = 0 if self._is_over_time() or pause > 0 else self._batch_size
             try:
-                batch, patience, _ = self._exchange(verdicts, claims)
+                batch, patience, _ = self._exchange(done, verdicts, claims)
             except ClosedError:
                 return
             except Exception as error:
@@ -295,9 +310,8 @@ class Drain:
                     if self._changed.wait_for(self._is_over_time, UNSTORED):
                         return
                 continue
-            verdicts = []
+            done, verdicts = self._bring_out(batch) if batch else ([], [])
             if batch:
-                verdicts = self._bring_out(batch)
                 continue
             with self._changed:
                 if self._closing and (claims == 0 or self._is_empty()):
@@ -309,8 +323,11 @@ class Drain:
                 )
             del batch
 
-    def _bring_out(self, batch: list[Delivery]) -> list[Verdict]:
-        """Give a batch to the target; a `BaseException` of one must not end the thread of all."""
+    def _bring_out(self, batch: list[Delivery]) -> tuple[list[Delivery], list[Verdict]]:
+        """Give a batch to the target; returns what it has, and what becomes of the others.
+
+        A `BaseException` of one must not end the thread of all.
+        """
         assert self._target is not None
         self._queue._counts["batches"] += 1
         try:
@@ -320,11 +337,13 @@ class Drain:
         except BaseException as error:
             ended = RuntimeError(f"the target raised {type(error).__name__}")
             errors = {one.key: ended for one in batch}
-        verdicts = []
+        if not errors:
+            return batch, []
+        done, verdicts = [], []
         for one in batch:
             failure = errors.get(one.key)
             if failure is None:
-                verdicts.append(self._verdict(one))
+                done.append(one)
                 continue
             verdict = self.verdict(one, failure)
             if not verdict.counts:
@@ -332,7 +351,7 @@ class Drain:
             elif isinstance(failure, OriginUnavailableError) and failure.retry_after:
                 self._paused_until = monotonic() + min(failure.retry_after, verdict.again_in or 0.0)
             verdicts.append(verdict)
-        return verdicts
+        return done, verdicts
 
     def _keep(self) -> None:
         """Extend the leases of what is under way, while there are threads."""
@@ -400,7 +419,7 @@ class Drain:
         queue, journal = self._queue, self._queue._journal
 
         def job(txn: Txn, tally: Tally) -> None:
-            full = Verdict(0, 0, error=QueueFullError("the queue was full"), reason="shed")
+            full = Verdict(0, 0, 0, QueueFullError("the queue was full"), reason="shed")
             level = len(queue.levels) - 1
             while level >= 0 and (tally.depth > max_items or tally.size > max_bytes):
                 if journal.shed(txn, level, tally, full):

@@ -5,30 +5,29 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from contextlib import nullcontext
-from math import inf
 from pathlib import Path
-from threading import TIMEOUT_MAX
-from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from hybridcore.disk.durability import checked as checked_durability
-from hybridcore.disk.keys import decode_key, encode_key
+from hybridcore.disk.keys import encode_key
 from hybridcore.disk.sharing import acquire, release
-from hybridcore.errors import ClosedError, ConfigurationError, DecodeError, QueueFullError
+from hybridcore.errors import ConfigurationError
 from hybridcore.forks import start_afresh_after_forks
 from hybridcore.logs import RateLimitedLog
 from hybridcore.origins.threads import making_room, on_background_loop, run_in_thread
 from hybridcore.stats import DurableQueueStats, LevelStats
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
-from hybridcore.write_queue.base import Operation
-from hybridcore.write_queue.committer import Committer, Round, room_for_addresses
+from hybridcore.write_queue.admission import Admission
+from hybridcore.write_queue.committer import Committer, room_for_addresses
 from hybridcore.write_queue.dead_letters import DeadLetters
-from hybridcore.write_queue.drain import POLL, Drain
+from hybridcore.write_queue.drain import Drain
+from hybridcore.write_queue.encoding import Encoding
 from hybridcore.write_queue.exits import close_at_exit
 from hybridcore.write_queue.journal import LAYOUT, Journal
+from hybridcore.write_queue.levels import LEVELS, Levels
 from hybridcore.write_queue.owners import Owner
-from hybridcore.write_queue.records import MOST_LEVELS, Tally, Verdict, Write
+from hybridcore.write_queue.records import Tally
 from hybridcore.write_queue.redelivery import Redelivery
 
 if TYPE_CHECKING:
@@ -37,18 +36,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from hybridcore._native.writes import Write
     from hybridcore.codec import Codecs, Compression
     from hybridcore.disk.durability import Durability
     from hybridcore.origins import Origin
+    from hybridcore.write_queue.admission import OnFull
+    from hybridcore.write_queue.base import Operation
     from hybridcore.write_queue.dead_letters import DeadLetter
     from hybridcore.write_queue.delivery import Delivery, Handler
-
-OnFull = Literal["block", "raise", "shed", "write_through"]
-"""What becomes of a write when the queue is full."""
-
-LEVELS = ("urgent", "normal", "low")
-MOST_BUFFERED = 16 << 20
-"""Bytes on their way to the disk beyond which producers wait until these are stored."""
 
 
 class WriteQueue:
@@ -138,11 +133,8 @@ class WriteQueue:
         clock: Callable[[], int] = time.monotonic_ns,
         logs: RateLimitedLog | None = None,
     ) -> None:
-        from hybridcore.codec import Codecs, Decompressor
-
-        self._levels = _checked_levels(levels)
+        self._level = Levels(levels, level_of)
         for name, number in (
-            ("max_items", max_items),
             ("batch_size", batch_size),
             ("workers", workers),
             ("concurrency", concurrency),
@@ -151,15 +143,6 @@ class WriteQueue:
                 raise ConfigurationError(
                     f"{name} is expected to be a whole number of at least 1, got {number!r}"
                 )
-        if on_full not in get_args(OnFull):
-            raise ConfigurationError(
-                f"on_full is expected to be one of {', '.join(get_args(OnFull))}, got {on_full!r}"
-            )
-        if not 0 < low_water <= high_water <= 1:
-            raise ConfigurationError(
-                "0 < low_water <= high_water <= 1 is expected, "
-                f"got {low_water!r} and {high_water!r}"
-            )
         if durability not in ("process", "power"):
             checked_durability(durability)
             raise ConfigurationError(
@@ -168,19 +151,9 @@ class WriteQueue:
             )
         self.directory = Path(directory)
         self.redelivery = redelivery or Redelivery()
-        self._level_of = level_of
         self._coalesce = coalesce
         self._wait = wait
-        self._max_items = max_items
-        self._max_bytes = size_in_bytes(max_bytes)
-        self._on_full = on_full
-        self._block = min(seconds(block), TIMEOUT_MAX)
-        self._marks = (high_water, low_water)
-        self._on_marks = (on_high_water, on_low_water)
-        self._high = False
-        self._codecs = codecs or Codecs()
-        self._compression = compression
-        self._decompress = (compression or Decompressor()).decompress
+        self._encoding = Encoding(codecs, compression)
         self._clock = clock
         self._on_dead: tuple[Callable[[DeadLetter], object], ...] = (
             () if on_dead is None else (on_dead,)
@@ -189,10 +162,20 @@ class WriteQueue:
         self._logs = logs or RateLimitedLog(logging.getLogger("hybridcore"))
         self._counts: Counter[str] = Counter()
         self._tally = Tally.none()
-        self._room: tuple[float, float] = (inf, inf)
         self._closed = False
+        self._admission = Admission(
+            self,
+            max_items=max_items,
+            max_bytes=max_bytes,
+            on_full=on_full,
+            block=block,
+            high_water=high_water,
+            low_water=low_water,
+            on_high_water=on_high_water,
+            on_low_water=on_low_water,
+        )
         self._environment = acquire(
-            self.directory, room_for_addresses(self._max_bytes), durability, LAYOUT
+            self.directory, room_for_addresses(self._admission.max_bytes), durability, LAYOUT
         )
         self._journal = Journal(self._environment, coalesce=coalesce, clock=clock)
         self._committer = Committer(
@@ -213,7 +196,7 @@ class WriteQueue:
                 workers=workers,
                 concurrency=concurrency,
                 batch_size=batch_size,
-                batch_delay=_delays(batch_delay, self._levels),
+                batch_delay=self._level.delays(batch_delay),
                 lease=seconds(lease),
                 ageing=seconds(ageing),
             )
@@ -260,14 +243,16 @@ class WriteQueue:
             DiskError: the disk failed; the write was not taken.
             ClosedError: the queue was closed.
         """
-        self._take(self._packed(key, value, level), key, value, self._wait, timeout)
+        write = self._encoding.pack(key, value, self._level.of(key, level))
+        self._admission.take(write, key, value, self._wait, timeout)
 
     def put_nowait(self, key: Any, value: Any, *, level: str | None = None) -> None:
         """Take a value; returns when it is accepted in memory. Raises as `put`.
 
         It waits for nothing but the disk, when more than 16 MiB are on their way to it.
         """
-        self._take(self._packed(key, value, level), key, value, False, 0.0)
+        write = self._encoding.pack(key, value, self._level.of(key, level))
+        self._admission.take(write, key, value, False, 0.0)
 
     def accept(self, key: Any, value: Any) -> bool:
         """Take a value if that is done in memory at once: with ``wait=False``, and room for it."""
@@ -289,39 +274,32 @@ class WriteQueue:
 
     async def aput(self, key: Any, value: Any, *, level: str | None = None) -> None:
         """Twin of `put`; waits without blocking the event loop."""
-        await self._atake(self._packed(key, value, level), key, value)
+        write = self._encoding.pack(key, value, self._level.of(key, level))
+        await self._admission.atake(write, key, value, self._wait)
 
     def delete(self, key: Any, *, level: str | None = None) -> None:
         """Take a delete; as `put`."""
-        self._take(self._packed(key, None, level, deletes=True), key, None, self._wait, None)
+        write = self._encoding.pack(key, None, self._level.of(key, level), True)
+        self._admission.take(write, key, None, self._wait, None)
 
     async def adelete(self, key: Any, *, level: str | None = None) -> None:
         """Twin of `delete`."""
-        await self._atake(self._packed(key, None, level, deletes=True), key, None)
+        write = self._encoding.pack(key, None, self._level.of(key, level), True)
+        await self._admission.atake(write, key, None, self._wait)
 
     def pending(self, key: Any) -> Operation | None:
         """The newest write of the key that the target may not have yet. O(log n)."""
         form = encode_key(key)
         committer = self._committer
-        if self._coalesce and (committer.waiting or committer.committing):
-            with committer.changed:
-                write = committer.waiting.get(form) or committer.committing.get(form)
+        if committer.waiting or committer.committing:
+            with committer.lock:
+                write = committer.newest(form)
             if write is not None:
-                return self._operation(key, write.deletes, write.codec, write.flags, write.payload)
-        elif committer.waiting or committer.committing:
-            with committer.changed:
-                both = (*committer.committing.values(), *committer.waiting.values())
-            for write in reversed(both):
-                if write.form == form:
-                    return self._operation(
-                        key, write.deletes, write.codec, write.flags, write.payload
-                    )
+                return self._encoding.operation(key, write)
         with self._environment.reading(buffers=False) as txn:
             self._journal.bind(self._environment.current())
             found = self._journal.last_of(txn, form)
-        if found is None:
-            return None
-        return self._operation(key, found.deletes, found.codec, found.flags, found.payload)
+        return None if found is None else self._encoding.operation(key, found)
 
     # -- bringing them out by hand ----------------------------------------------------------
 
@@ -330,15 +308,15 @@ class WriteQueue:
 
         Those ``done`` are acknowledged in the same commit.
         """
-        return self._drain.take(most, _acks(done))
+        return self._drain.take(most, done)
 
     def ack(self, deliveries: Sequence[Delivery]) -> int:
         """The target has them; returns how many of the claims were still ours. One commit."""
-        return self._drain.settle(_acks(deliveries))["applied"]
+        return self._drain.settle(deliveries)["applied"]
 
     def nack(self, deliveries: Sequence[Delivery], error: Exception) -> None:
         """They failed; they are tried again as `Redelivery` says, or die."""
-        self._drain.settle([self._drain.verdict(one, error) for one in deliveries])
+        self._drain.settle(verdicts=[self._drain.verdict(one, error) for one in deliveries])
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -361,9 +339,7 @@ class WriteQueue:
         deadline = None if timeout is None else monotonic() + seconds(timeout)
         if not self.sync(timeout):
             return False
-        with self._environment.reading(buffers=False) as txn:
-            self._journal.bind(self._environment.current())
-            limit = self._journal.next_place(txn)
+        limit = self._look().next
         with making_room(), self._drain.hurrying():
             return self._drain.wait_until(lambda: self._is_applied(limit), deadline)
 
@@ -407,7 +383,7 @@ class WriteQueue:
     @property
     def levels(self) -> tuple[str, ...]:
         """Names of the levels, the most urgent first."""
-        return self._levels
+        return self._level.names
 
     def stats(self) -> DurableQueueStats:
         """A snapshot: what this object counted, and what the directory holds."""
@@ -417,13 +393,14 @@ class WriteQueue:
             claimed = txn.stat(self._journal.claims)["entries"]
             delayed = txn.stat(self._journal.delayed)["entries"]
             ages = [
-                (self._journal.age_of(txn, level) or 0) / 1e9 for level in range(len(self._levels))
+                (self._journal.age_of(txn, level) or 0) / 1e9
+                for level in range(len(self._level.names))
             ]
         counts = self._counts
         return DurableQueueStats(
             levels={
                 name: LevelStats(tally.items[level], tally.sizes[level], ages[level])
-                for level, name in enumerate(self._levels)
+                for level, name in enumerate(self._level.names)
             },
             buffered=len(self._committer.waiting) + len(self._committer.committing),
             running=claimed,
@@ -442,7 +419,7 @@ class WriteQueue:
             shed=counts["shed"],
             batches=counts["batches"],
             commits=counts["commits"],
-            compression=None if self._compression is None else self._compression.stats(),
+            compression=self._encoding.stats(),
         )
 
     def __repr__(self) -> str:
@@ -462,198 +439,33 @@ class WriteQueue:
     def _begin(self, txn: Any) -> None:
         self._journal.bind(self._environment.current())
         self._journal.start(txn)
-        self._levels = self._journal.levels(txn, self._levels)
+        self._level.use(self._journal.levels(txn, self._level.names))
         self._identity = self._journal.identity(txn)
-        self._middle = len(self._levels) // 2
-        self._note(self._journal.tally(txn))
+        self._admission.note(self._journal.tally(txn))
 
-    def _packed(self, key: Any, value: Any, level: str | None, *, deletes: bool = False) -> Write:
-        if level is None and self._level_of is not None:
-            level = self._level_of(key)
-        number = self._middle if level is None else self._level(level)
-        form = encode_key(key)
-        if deletes:
-            return Write(form, number, 0, 0, b"", True)
-        codec, parts = self._codecs.encode(value)
-        flags = 0
-        if self._compression is not None:
-            flags, parts = self._compression.compress(codec, parts)
-        payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        if type(payload) is not bytes:
-            payload = bytes(payload)
-        return Write(form, number, codec, flags, payload, False)
-
-    def _level(self, name: str) -> int:
-        try:
-            return self._levels.index(name)
-        except ValueError:
-            raise ConfigurationError(
-                f"level is expected to be one of {', '.join(self._levels)}, got {name!r}"
-            ) from None
-
-    def _take(
-        self, write: Write, key: Any, value: Any, wait: bool, timeout: Duration | None
-    ) -> None:
-        committer = self._committer
-        if committer.waiting_bytes > MOST_BUFFERED:
-            committer.wait_for(committer.storing())
-        write.mono, write.wall, write.waited = self._clock(), time_ns(), wait
-        stored: Round | None = None
-        with committer.lock:
-            if self._has_room(write):
-                stored = committer.add(write)
-        if stored is None:
-            block = self._block if timeout is None else seconds(timeout)
-            stored = self._take_when_full(write, key, value, block)
-        if write.waited and stored is not None:
-            committer.wait_for(stored)
-
-    async def _atake(self, write: Write, key: Any, value: Any) -> None:
-        committer = self._committer
-        if committer.waiting_bytes > MOST_BUFFERED:
-            await committer.await_for(committer.storing())
-        write.mono, write.wall, write.waited = self._clock(), time_ns(), self._wait
-        with committer.lock:
-            stored = committer.add(write) if self._has_room(write) else None
-        if stored is None:
-            await run_in_thread(self._take, write, key, value, self._wait, None)
-        elif write.waited:
-            await committer.await_for(stored)
-
-    def _has_room(self, write: Write) -> bool:
-        committer = self._committer
-        room_for_items, room_for_bytes = self._room
-        return (
-            len(committer.waiting) + len(committer.committing) < room_for_items
-            and committer.waiting_bytes + committer.committing_bytes + write.size <= room_for_bytes
-        )
-
-    def _take_when_full(self, write: Write, key: Any, value: Any, block: float) -> Round | None:
-        """Take a write as ``on_full`` says; None when it was written through."""
-        committer = self._committer
-        blocks = (
-            self._on_full == "block"
-            and block > 0
-            and not self._drain.is_here()
-            and not on_background_loop()
-        )
-        deadline = monotonic() + block
-        with making_room() if blocks else nullcontext():
-            while not self._closed:
-                self._look_again()
-                with committer.lock:
-                    if self._has_room(write):
-                        return committer.add(write)
-                    left = deadline - monotonic()
-                    if not blocks or left <= 0:
-                        break
-                    committer.changed.wait(min(left, POLL))
-        if self._on_full != "write_through" or self._closed:
-            raise self._full()
-        self._drain.write_through(key, value, deletes=write.deletes)
-        return None
-
-    def _look_again(self) -> None:
-        """Note what other processes may have made of it since the last commit of this one."""
+    def _look(self) -> Tally:
+        """What there is now, after what other processes made of it too."""
         with self._environment.reading(buffers=False) as txn:
             self._journal.bind(self._environment.current())
-            self._note(self._journal.tally(txn))
-
-    def _note(self, tally: Tally) -> None:
-        self._tally = tally
-        if self._on_full != "shed":
-            self._room = (self._max_items - tally.depth, self._max_bytes - tally.size)
-
-    def _full(self) -> Exception:
-        if self._closed:
-            return ClosedError("the write queue was closed and takes no writes")
-        self._counts["rejected"] += 1
-        return QueueFullError(
-            f"{self._tally.depth} writes of {self._tally.size} bytes wait in "
-            f"{str(self.directory)!r}, and max_items={self._max_items}, "
-            f"max_bytes={self._max_bytes}: its target fails or is slow. Try again later, raise "
-            "the bounds, or choose another on_full"
-        )
+            return self._journal.tally(txn)
 
     def _committed(
         self, tally: Tally, writes: list[Write], coalesced: int, buried: list[int]
     ) -> None:
         """What there is after a commit; in the thread that commits."""
-        self._note(tally)
+        self._admission.note(tally)
         self._counts["coalesced"] += coalesced
         self._counts["commits"] += 1
         if tally.depth:
             self._drain.wake(len(writes) > 0)
         else:
             self._drain.told()
-        if self._on_full == "shed" and (
-            tally.depth > self._max_items or tally.size > self._max_bytes
-        ):
-            self._drain.shed(self._max_items, self._max_bytes)
         if buried:
             self._drain.call(self.dead_letters.came, buried)
-        self._tell_water(tally)
-
-    def _tell_water(self, tally: Tally) -> None:
-        share = max(tally.depth / self._max_items, tally.size / self._max_bytes)
-        high, low = self._marks
-        told = None
-        if not self._high and share >= high:
-            self._high, told = True, self._on_marks[0]
-        elif self._high and share <= low:
-            self._high, told = False, self._on_marks[1]
-        if told is not None:
-            self._drain.call(told, self)
-
-    def _operation(
-        self, key: Any, deletes: bool, codec: int, flags: int, payload: bytes
-    ) -> Operation:
-        if deletes:
-            return Operation(key, deletes=True)
-        return Operation(key, self._value(codec, flags, payload))
-
-    def _value(self, codec: int, flags: int, payload: bytes) -> Any:
-        raw = self._decompress(flags, payload) if flags else payload
-        return self._codecs.decode(codec, raw)
-
-    def _key(self, form: bytes) -> Any:
-        try:
-            return decode_key(form)
-        except (ValueError, IndexError) as error:
-            raise DecodeError(f"no key has the form {form[:32]!r}") from error
+        self._admission.committed(tally)
 
     def _is_applied(self, limit: int) -> bool:
         with self._environment.reading(buffers=False) as txn:
             self._journal.bind(self._environment.current())
             oldest = self._journal.oldest(txn)
         return (oldest is None or oldest >= limit) and self._drain.is_past(limit)
-
-
-def _acks(deliveries: Sequence[Delivery]) -> list[Verdict]:
-    return [Verdict(one.place, one.number, one.attempt) for one in deliveries]
-
-
-def _checked_levels(levels: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(levels)
-    if (
-        isinstance(levels, str)
-        or not 1 <= len(names) <= MOST_LEVELS
-        or len(set(names)) != len(names)
-        or not all(isinstance(name, str) and name and "\n" not in name for name in names)
-    ):
-        raise ConfigurationError(
-            f"levels is expected to be 1 to {MOST_LEVELS} different names, got {levels!r}"
-        )
-    return names
-
-
-def _delays(delay: Duration | dict[str, Duration], levels: tuple[str, ...]) -> list[int]:
-    """The delay of each level, ns."""
-    if not isinstance(delay, dict):
-        return [0] + [int(seconds(delay) * 1e9)] * (len(levels) - 1)
-    unknown = set(delay) - set(levels)
-    if unknown:
-        raise ConfigurationError(
-            f"batch_delay is expected to be of the levels {', '.join(levels)}, got {unknown}"
-        )
-    return [int(seconds(delay.get(level, 0.0)) * 1e9) for level in levels]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from msgspec import MsgspecError, Struct
 from msgspec.msgpack import decode, encode
 
-from hybridcore.write_queue.records import NUMBER, Stored, Tally, Verdict
+from hybridcore.write_queue.records import NUMBER, Tally, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import lmdb
+
+    from hybridcore._native.writes import Write
 
     Txn = lmdb.Transaction[bytes]
 
@@ -47,15 +47,17 @@ class Graves:
 
     dead: lmdb._Database
 
-    def __init__(self, digest: Callable[[bytes], bytes]) -> None:
-        self._digest = digest
+    def __init__(self) -> None:
+        from xxhash import xxh3_128_digest
+
+        self._digest = xxh3_128_digest
         self.buried: list[int] = []
         """Numbers of the writes that died in the transaction under way."""
 
     def bury(
         self,
         txn: Txn,
-        write: Stored,
+        write: Write,
         attempts: int,
         verdict: Verdict,
         tally: Tally,
@@ -77,7 +79,7 @@ class Graves:
             reason=verdict.reason,
             error=type(error).__name__,
             message=str(error),
-            traceback="".join(format_exception(error)) if error is not None else "",
+            traceback="".join(format_exception(error)),
         )
         self._keep(txn, stone, write.payload, tally, superseded=superseded)
 
@@ -134,9 +136,9 @@ class Graves:
         """Whether a newer write of its key was taken, before it died or since."""
         return bool(txn.get(self._grave(stone, NUMBER.pack(stone.number)), db=self.dead))
 
-    def supersede(self, txn: Txn, digest: bytes, before: int) -> None:
+    def supersede(self, txn: Txn, form: bytes, before: int) -> None:
         """Mark those of a key with smaller numbers: a newer write of it was taken."""
-        prefix = _GRAVE + digest
+        prefix = _GRAVE + self._digest(form)
         with txn.cursor(self.dead) as cursor:
             found = cursor.set_range(prefix)
             while found:

@@ -6,30 +6,36 @@ Every method of `Journal` that takes a transaction changes nothing outside of it
     name      key                                            value
     ========  =============================================  ====================================
     data      place                                          header, key form, payload
-    lanes     xxh3-128 of the key form, place                nothing
+    lanes     LMDB key of the key form                       the last place of its lane, which may
+                                                             be over
+    followers place                                          the next place of its lane
     ready     level, place                                   what became of earlier attempts
     delayed   due, place                                     what became of earlier attempts
-    claims    place                                          owner, end of lease, lane, attempts
+    claims    place                                          owner, end of lease, attempts
     dead      number                                         a `Tombstone`, payload
               0xff, xxh3-128 of the key form, number         whether a newer write came since
-    meta      ``format``, ``next``, ``tally``, ``levels``,   of the directory as a whole
+    meta      ``format``, ``tally``, ``levels``,             of the directory as a whole
               ``identity``, ``boot``, ``booted`` (the first
               place since the machine did)
     ========  =============================================  ====================================
 
 A *place* is a number, 8 bytes big-endian, in the order in which writes came. The places of one
 key are its *lane*; only the first of a lane is ready, delayed or claimed, so that writes of one
-key are brought out one after the other. Times are of the monotonic clock, which all processes of
-a host share until it boots.
+key are brought out one after the other. A lane whose last place has nothing in ``data`` is over;
+its row is left behind, since removing it would touch a page of its own, and swept with many others.
+Times are of the monotonic clock, which all processes of a host share until it boots.
 """
 
 from __future__ import annotations
 
 import struct
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from hybridcore._native.writes import Write
 from hybridcore.disk.durability import boot_id
+from hybridcore.disk.keys import lmdb_key
 from hybridcore.disk.layout import Layout
 from hybridcore.errors import DecodeError
 from hybridcore.write_queue.graves import Graves
@@ -38,27 +44,24 @@ from hybridcore.write_queue.records import (
     LEVEL_AT,
     NUMBER,
     Claimed,
-    Stored,
     Tally,
     Verdict,
-    Write,
-    pack,
-    unpack,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import lmdb
 
     from hybridcore.disk.environment import Environment
+    from hybridcore.write_queue.delivery import Delivery
 
     Txn = lmdb.Transaction[bytes]
 
 LAYOUT = Layout(
     "queue",
-    1,
-    ("data", "meta", "lanes", "ready", "delayed", "claims", "dead"),
+    2,
+    ("data", "meta", "lanes", "followers", "ready", "delayed", "claims", "dead"),
     has_marks=False,
     disposable=False,
     settles_later=True,  # an acknowledgement that is lost is a delivery more, a write is not
@@ -66,13 +69,19 @@ LAYOUT = Layout(
 MOST_ERROR = 400
 """Bytes of an error's text that are kept until the write has come through or died."""
 
-_CLAIM = struct.Struct("<QqI16sB")
-"""Owner, end of the lease, size of the write, digest of its key form, level; `_PAST` follows."""
+_CLAIM = struct.Struct("<QqIBQH")
+"""Owner, end of the lease, size of the write, level, and what `_PAST` has."""
 _PAST = struct.Struct("<QH")
 """The number of a write, how often it was tried; its last error follows. Empty: not yet."""
-_BEYOND = b"\xff" * 8
+_PAST_AT = _CLAIM.size - _PAST.size
 _MOVED_AT_ONCE = 1000
 """Delayed writes that become ready, or leases that are taken back, in one transaction."""
+
+
+_LANES_LEFT = 4096
+"""Lanes that are over for which no sweep is made."""
+_SWEPT_AT_ONCE = 8
+"""Lanes looked at for each write that is finished, while a sweep is due."""
 
 
 class Journal:
@@ -81,6 +90,7 @@ class Journal:
     data: lmdb._Database
     meta: lmdb._Database
     lanes: lmdb._Database
+    followers: lmdb._Database
     ready: lmdb._Database
     delayed: lmdb._Database
     claims: lmdb._Database
@@ -88,16 +98,14 @@ class Journal:
     def __init__(
         self, environment: Environment, *, coalesce: bool, clock: Callable[[], int]
     ) -> None:
-        from xxhash import xxh3_128_digest
-
         self._environment = environment
         self._bound: lmdb.Environment | None = None
         self._coalesce = coalesce
         self._clock = clock
         self._lowest = 0
         self._booted = 0
-        self._digest = xxh3_128_digest
-        self.graves = Graves(xxh3_128_digest)
+        self._swept = b""
+        self.graves = Graves()
 
     def bind(self, env: lmdb.Environment) -> None:
         """Use the databases as they are open now: after a fork they are opened anew."""
@@ -124,12 +132,12 @@ class Journal:
         boot = boot_id().encode()
         if txn.get(b"boot", db=self.meta) != boot:
             txn.put(b"boot", boot, db=self.meta)
-            txn.put(b"booted", NUMBER.pack(self.next_place(txn)), db=self.meta)
+            txn.put(b"booted", NUMBER.pack(self.tally(txn).next), db=self.meta)
             for key, past in _rows(txn, self.delayed):
                 self._make_ready(txn, key[8:], past)
             txn.drop(self.delayed, delete=False)
             for place, claim in _rows(txn, self.claims):
-                self._make_ready(txn, place, claim[_CLAIM.size :])
+                self._make_ready(txn, place, claim[_PAST_AT:])
             txn.drop(self.claims, delete=False)
         self._booted = NUMBER.unpack(txn.get(b"booted", db=self.meta) or bytes(8))[0]
 
@@ -158,20 +166,13 @@ class Journal:
         with txn.cursor(self.data) as cursor:
             return NUMBER.unpack(cursor.key())[0] if cursor.first() else None
 
-    def next_place(self, txn: Txn) -> int:
-        """The place of the write that comes next."""
-        known = txn.get(b"next", db=self.meta)
-        return 1 if known is None else int(NUMBER.unpack(known)[0])
-
-    def last_of(self, txn: Txn, form: bytes) -> Stored | None:
+    def last_of(self, txn: Txn, form: bytes) -> Write | None:
         """The newest write of a key that waits or is under way."""
-        with txn.cursor(self.lanes) as lanes:
-            place = _last_place(lanes, self._digest(form))
+        place = txn.get(lmdb_key(form), db=self.lanes)
         data = None if place is None else txn.get(place, db=self.data)
-        if data is None:
+        if place is None or data is None:
             return None
-        assert place is not None
-        found = unpack(place, data)
+        found = Write.stored(place, data)
         return found if found.form == form else None
 
     # -- taking -----------------------------------------------------------------------------
@@ -184,39 +185,39 @@ class Journal:
         Within ``window`` ns of coming they are not ready. They supersede dead letters of their
         keys: all, or if they come ``again`` those older than the letter of that number.
         """
-        number = self.next_place(txn)
-        rows, lane_rows, heads = [], [], []
-        taken: set[bytes] = set()
-        coalesced = 0
-        any_dead = tally.dead > 0
+        number, coalesced = tally.next, 0
+        rows, heads = [], []
+        names = [lmdb_key(write.form) for write in writes]
+        mine: dict[bytes, bytes] = {}
         with txn.cursor(self.lanes) as lanes:
-            for write in writes:
-                digest = self._digest(write.form)
-                last = _last_place(lanes, digest)
-                if any_dead:
-                    self.graves.supersede(txn, digest, again or number)
-                if (
-                    last is not None
-                    and self._coalesce
-                    and self._replace(txn, last, write, number, tally)
-                ):
-                    coalesced += 1
-                    number += 1
-                    continue
+            known = dict(lanes.getmulti(sorted(names)))
+            for name, write in zip(names, writes, strict=True):
+                last = mine.get(name)
+                if tally.dead:
+                    self.graves.supersede(txn, write.form, again or number)
+                if last is None and (last := known.get(name)) is not None:
+                    data = txn.get(last, db=self.data)
+                    if data is None:
+                        last = None
+                    elif self._coalesce and self._replace(txn, last, data, write, number, tally):
+                        coalesced += 1
+                        number += 1
+                        continue
                 place = NUMBER.pack(number)
-                rows.append((place, pack(write, number)))
-                lane_rows.append((digest + place, b""))
-                if last is None and digest not in taken:
+                rows.append((place, write.row(number)))
+                mine[name] = place
+                if last is None:
                     heads.append((write.level, place))
-                taken.add(digest)
+                else:
+                    txn.put(last, place, db=self.followers)
                 tally.items[write.level] += 1
                 tally.sizes[write.level] += write.size
                 number += 1
+            if rows:
+                lanes.putmulti(sorted(mine.items()))
         if rows:
             with txn.cursor(self.data) as cursor:
                 cursor.putmulti(rows, append=True)
-            with txn.cursor(self.lanes) as cursor:
-                cursor.putmulti(lane_rows)
             if window:
                 due = NUMBER.pack(self._clock() + window)
                 first = [(due + place, b"") for _, place in heads]
@@ -225,15 +226,14 @@ class Journal:
             else:
                 with txn.cursor(self.ready) as cursor:
                     cursor.putmulti([(bytes((level,)) + place, b"") for level, place in heads])
-        txn.put(b"next", NUMBER.pack(number), db=self.meta)
+        tally.next = number
         return coalesced
 
-    def _replace(self, txn: Txn, place: bytes, write: Write, number: int, tally: Tally) -> bool:
+    def _replace(
+        self, txn: Txn, place: bytes, data: bytes, write: Write, number: int, tally: Tally
+    ) -> bool:
         """Put a write in the place of one that waits; False if that one is under way."""
-        if txn.get(place, db=self.claims) is not None:
-            return False
-        data = txn.get(place, db=self.data)
-        if data is None or len(data) < HEADER.size:
+        if len(data) < HEADER.size or txn.get(place, db=self.claims) is not None:
             return False
         _, _, mono, wall, level, _, _, _ = HEADER.unpack_from(data)
         write.mono, write.wall = mono, wall  # it has waited for so long
@@ -244,7 +244,7 @@ class Journal:
             if past is not None:
                 txn.put(bytes((more_urgent,)) + place, past, db=self.ready)
         write.level = more_urgent
-        txn.put(place, pack(write, number), db=self.data)
+        txn.put(place, write.row(number), db=self.data)
         tally.items[level] -= 1
         tally.sizes[level] -= len(data)
         tally.items[more_urgent] += 1
@@ -277,8 +277,8 @@ class Journal:
         ]
         for place, claim in over:
             txn.delete(place, db=self.claims)
-            level = _CLAIM.unpack_from(claim)[-1]
-            txn.put(bytes((level,)) + place, claim[_CLAIM.size :], db=self.ready)
+            level = _CLAIM.unpack_from(claim)[3]
+            txn.put(bytes((level,)) + place, claim[_PAST_AT:], db=self.ready)
         return len(over)
 
     def claim(
@@ -299,38 +299,44 @@ class Journal:
         claimed: list[Claimed] = []
         prefix = bytes((level,))
         claims: list[tuple[bytes, bytes]] = []
+        damaged: list[tuple[bytes, bytes, DecodeError]] = []
+        taken = 0
         with txn.cursor(self.ready) as cursor:
-            found = cursor.set_range(prefix)
-            while found and len(claimed) < most:
-                key = cursor.key()
-                if key[0] != level:
-                    break
-                place, past = key[1:], cursor.value()
-                data = txn.get(place, db=self.data)
-                if data is None:
-                    found = cursor.delete() and bool(cursor.key())
-                    continue
-                try:
-                    write = unpack(place, data)
-                except DecodeError as error:
-                    cursor.delete()
-                    self._bury_damaged(txn, place, level, data, error, tally)
-                    found = cursor.set_range(prefix)
-                    continue
-                if least_age and self._waited(write.place, write.mono, write.wall) < least_age:
-                    break
-                found = cursor.delete() and bool(cursor.key())
-                number, attempts = _PAST.unpack_from(past) if past else (0, 0)
-                if number != write.number:  # those were of a write that this one replaced
-                    attempts, past = 0, b""
-                attempts = min(attempts + 1, 0xFFFF)
-                said = past[_PAST.size :]
-                claim = _CLAIM.pack(owner, until, write.size, self._digest(write.form), level)
-                claims.append((place, claim + _PAST.pack(write.number, attempts) + said))
-                claimed.append(Claimed(write, attempts, said.decode(errors="replace")))
+            if not cursor.set_range(prefix):
+                return claimed
+            rows = [(key[1:], past) for key, past in islice(cursor, most) if key[0] == level]
+            with txn.cursor(self.data) as data:
+                found = dict(data.getmulti([place for place, _ in rows]))
+            for place, past in rows:
+                row = found.get(place)
+                if row is not None:
+                    try:
+                        write = Write.stored(place, row)
+                    except DecodeError as error:
+                        damaged.append((place, row, error))
+                    else:
+                        if least_age and self._age(write) < least_age:
+                            break
+                        number, attempts = _PAST.unpack_from(past) if past else (0, 0)
+                        said = past[_PAST.size :]
+                        if number != write.number:  # those were of a write that it replaced
+                            attempts, said = 0, b""
+                        attempts = min(attempts + 1, 0xFFFF)
+                        claim = _CLAIM.pack(owner, until, write.size, level, write.number, attempts)
+                        claims.append((place, claim + said))
+                        claimed.append(Claimed(write, attempts, said.decode(errors="replace")))
+                taken += 1
+            cursor.set_range(prefix)
+            for _ in range(taken):
+                cursor.delete()
         if claims:
             with txn.cursor(self.claims) as cursor:
                 cursor.putmulti(claims)
+        for place, row, damage in damaged:
+            self._bury_damaged(txn, place, level, row, damage, tally)
+        if damaged and len(claimed) < most:  # what follows those is ready now
+            left = most - len(claimed)
+            claimed += self.claim(txn, level, left, owner, until, tally, least_age)
         return claimed
 
     def age_of(self, txn: Txn, level: int) -> int | None:
@@ -348,6 +354,9 @@ class Journal:
         _, _, mono, wall, _, _, _, _ = HEADER.unpack_from(data)
         return self._waited(NUMBER.unpack(place)[0], mono, wall)
 
+    def _age(self, write: Write) -> int:
+        return self._waited(write.place, write.mono, write.wall)
+
     def _waited(self, place: int, mono: int, wall: int) -> int:
         """Nanoseconds; of what was taken before the machine booted the wall clock has to tell."""
         return max(0, time.time_ns() - wall if place < self._booted else self._clock() - mono)
@@ -359,46 +368,82 @@ class Journal:
             if claim is not None:
                 whose, _, *rest = _CLAIM.unpack_from(claim)
                 if whose == owner:
-                    past = claim[_CLAIM.size :]
-                    txn.put(place, _CLAIM.pack(owner, until, *rest) + past, db=self.claims)
+                    said = claim[_CLAIM.size :]
+                    txn.put(place, _CLAIM.pack(owner, until, *rest) + said, db=self.claims)
+
+    def finish(self, txn: Txn, done: Sequence[Delivery], owner: int, tally: Tally) -> int:
+        """Remove writes that their target has; returns how many were still claimed by the owner."""
+        finished = 0
+        any_follow = txn.stat(self.followers)["entries"] > 0
+        with txn.cursor(self.claims) as claims, txn.cursor(self.data) as data:
+            for one in done:
+                place = NUMBER.pack(one.place)
+                claim = claims.pop(place)
+                if claim is None:
+                    continue
+                whose, _, size, level, number, _ = _CLAIM.unpack_from(claim)
+                if whose != owner or number != one.number:
+                    claims.put(place, claim)
+                    continue
+                if data.key() == place or data.set_key(place):
+                    data.delete()
+                tally.items[level] -= 1
+                tally.sizes[level] -= size
+                finished += 1
+                if any_follow:
+                    self._let_follow(txn, place)
+        return finished
+
+    def sweep(self, txn: Txn, tally: Tally, finished: int) -> None:
+        """Remove lanes that are over, when most are; a share for each write that was finished."""
+        lanes = txn.stat(self.lanes)["entries"]
+        if lanes <= 2 * tally.depth + _LANES_LEFT:
+            return
+        if not tally.depth:
+            txn.drop(self.lanes, delete=False)
+            return
+        oldest = NUMBER.pack(self.oldest(txn) or 0)
+        with txn.cursor(self.lanes) as cursor:
+            rows = (
+                list(islice(cursor, _SWEPT_AT_ONCE * finished))
+                if cursor.set_range(self._swept or b"\0")
+                else []
+            )
+            for name, place in rows:
+                if place < oldest or txn.get(place, db=self.data) is None:
+                    cursor.set_key(name)
+                    cursor.delete()
+        self._swept = rows[-1][0] if rows else b""
 
     def settle(self, txn: Txn, verdict: Verdict, owner: int, tally: Tally) -> str:
         """Carry out a verdict; returns what became of the write.
 
-        ``"applied"``, ``"delayed"``, ``"dead"``, ``"superseded"`` when a newer one of its key takes
-        its place, or ``"lost"`` when the lease was over and somebody else has it.
+        ``"delayed"``, ``"dead"``, ``"superseded"`` when a newer one of its key takes its place, or
+        ``"lost"`` when the lease was over and somebody else has it.
         """
-        place, error = NUMBER.pack(verdict.place), verdict.error
+        place = NUMBER.pack(verdict.place)
         claim = txn.get(place, db=self.claims)
         if claim is None:
             return "lost"
-        whose, _, size, digest, level = _CLAIM.unpack_from(claim)
-        number, attempt = _PAST.unpack_from(claim, _CLAIM.size)
-        if (
-            whose != owner
-            or number != verdict.number
-            or (error is not None and attempt != verdict.attempt)
-        ):
+        whose, _, size, level, number, attempt = _CLAIM.unpack_from(claim)
+        if whose != owner or number != verdict.number or attempt != verdict.attempt:
             return "lost"
         txn.delete(place, db=self.claims)
-        if error is None:
-            self._finish(txn, place, digest, level, size, tally)
-            return "applied"
         if verdict.again_in is None:
             data = txn.get(place, db=self.data) or b""
             try:
-                write = unpack(place, data)
+                write = Write.stored(place, data)
             except DecodeError as damage:
                 self._bury_damaged(txn, place, level, data, damage, tally)
                 return "dead"
-            self._bury(txn, write, digest, attempt, verdict, tally)
-            self._finish(txn, place, digest, level, size, tally)
+            self._bury(txn, write, attempt, verdict, tally)
+            self._remove(txn, place, level, size, tally)
             return "dead"
-        if self._coalesce and self._has_followers(txn, digest, place):
-            self._finish(txn, place, digest, level, size, tally, verdict.again_in)
+        if self._coalesce and self._is_followed(txn, place):
+            self._remove(txn, place, level, size, tally, verdict.again_in)
             return "superseded"
-        said = f"{type(error).__name__}: {error}".encode(errors="replace")[:MOST_ERROR]
-        past = _PAST.pack(number, attempt - (not verdict.counts)) + said
+        said = f"{type(verdict.error).__name__}: {verdict.error}".encode(errors="replace")
+        past = _PAST.pack(number, attempt - (not verdict.counts)) + said[:MOST_ERROR]
         self._delay(txn, place, verdict.again_in, past)
         return "delayed"
 
@@ -412,43 +457,33 @@ class Journal:
             cursor.delete()
         data = txn.get(place, db=self.data) or b""
         try:
-            write = unpack(place, data)
+            write = Write.stored(place, data)
         except DecodeError as error:
             self._bury_damaged(txn, place, level, data, error, tally)
         else:
-            digest = self._digest(write.form)
-            self._bury(txn, write, digest, 0, verdict, tally)
-            self._finish(txn, place, digest, level, write.size, tally)
+            self._bury(txn, write, 0, verdict, tally)
+            self._remove(txn, place, level, write.size, tally)
         return True
 
-    def _finish(
-        self,
-        txn: Txn,
-        place: bytes,
-        digest: bytes,
-        level: int,
-        size: int,
-        tally: Tally,
-        pause: float = 0.0,
+    def _remove(
+        self, txn: Txn, place: bytes, level: int, size: int, tally: Tally, pause: float = 0.0
     ) -> None:
         """Remove a write; the next one of its key is ready now, or after a pause."""
         txn.delete(place, db=self.data)
-        with txn.cursor(self.lanes) as cursor:
-            if cursor.set_key(digest + place):
-                cursor.delete()  # the cursor is at the next one then
-                key = cursor.key()
-                if key[:16] == digest:
-                    if pause:
-                        self._delay(txn, key[16:], pause, b"")
-                    else:
-                        self._make_ready(txn, key[16:], b"")
+        self._let_follow(txn, place, pause)
         tally.items[level] -= 1
         tally.sizes[level] -= size
 
-    def _has_followers(self, txn: Txn, digest: bytes, place: bytes) -> bool:
+    def _let_follow(self, txn: Txn, place: bytes, pause: float = 0.0) -> None:
+        follower = txn.pop(place, db=self.followers)
+        if follower is not None and pause:
+            self._delay(txn, follower, pause, b"")
+        elif follower is not None:
+            self._make_ready(txn, follower, b"")
+
+    def _is_followed(self, txn: Txn, place: bytes) -> bool:
         """Whether a newer write of the key waits."""
-        with txn.cursor(self.lanes) as cursor:
-            return _last_place(cursor, digest) != place
+        return txn.get(place, db=self.followers) is not None
 
     def _delay(self, txn: Txn, place: bytes, pause: float, past: bytes) -> None:
         due = self._clock() + int(pause * 1e9)
@@ -460,38 +495,16 @@ class Journal:
             level = data[LEVEL_AT] if len(data) > LEVEL_AT else self._lowest
             txn.put(bytes((min(level, self._lowest),)) + place, past, db=self.ready)
 
-    def _bury(
-        self,
-        txn: Txn,
-        write: Stored,
-        digest: bytes,
-        attempts: int,
-        verdict: Verdict,
-        tally: Tally,
-    ) -> None:
-        superseded = self._has_followers(txn, digest, NUMBER.pack(write.place))
+    def _bury(self, txn: Txn, write: Write, attempts: int, verdict: Verdict, tally: Tally) -> None:
+        superseded = self._is_followed(txn, NUMBER.pack(write.place))
         self.graves.bury(txn, write, attempts, verdict, tally, superseded=superseded)
 
     def _bury_damaged(
         self, txn: Txn, place: bytes, level: int, data: bytes, error: DecodeError, tally: Tally
     ) -> None:
-        """Keep the bytes that cannot be read; which key they were of only its lane tells."""
+        """Keep the bytes that cannot be read."""
         self.graves.bury_damaged(txn, place, level, data, error, tally)
-        with txn.cursor(self.lanes) as cursor:
-            lane = next((key[:16] for key, _ in cursor if key[16:] == place), None)
-        if lane is None:
-            txn.delete(place, db=self.data)
-        else:
-            self._finish(txn, place, lane, level, len(data), tally)
-
-
-def _last_place(lanes: lmdb.Cursor[bytes], digest: bytes) -> bytes | None:
-    """The last place of a lane."""
-    found = lanes.set_range(digest + _BEYOND)
-    if not (lanes.prev() if found else lanes.last()):
-        return None
-    key = lanes.key()
-    return key[16:] if key[:16] == digest else None
+        self._remove(txn, place, level, len(data), tally)
 
 
 def _rows(txn: Txn, database: lmdb._Database) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,32 @@
+from collections.abc import Callable
+from typing import Any, final
+
+from hybridcore.codec import Payload
+
+@final
+class Write:
+    form: bytes
+    payload: bytes
+    codec: int
+    flags: int
+    deletes: bool
+    size: int
+    number: int
+    place: int
+    level: int
+    mono: int
+    wall: int
+    waited: bool
+    instead: Write | None
+    @staticmethod
+    def stored(place: bytes, row: bytes) -> Write: ...
+    def row(self, number: int) -> bytes: ...
+
+@final
+class WritePacker:
+    def __init__(
+        self,
+        encode: Callable[[Any], tuple[int, Payload]],
+        compress: Callable[[int, Payload], tuple[int, Payload]] | None,
+    ) -> None: ...
+    def pack(self, key: Any, value: Any, level: int, deletes: bool = False) -> Write: ...
