@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any, final
 
+from hybridcore._native.histogram import Histogram
 from hybridcore.codec import Payload
 
 @final
@@ -16,6 +17,7 @@ class Write:
     level: int
     mono: int
     wall: int
+    since: int
     waited: bool
     instead: Write | None
     @staticmethod
@@ -30,3 +32,5 @@ class WritePacker:
         compress: Callable[[int, Payload], tuple[int, Payload]] | None,
     ) -> None: ...
     def pack(self, key: Any, value: Any, level: int, deletes: bool = False) -> Write: ...
+
+def record_ages(histogram: Histogram, writes: list[Write], now: int) -> None: ...

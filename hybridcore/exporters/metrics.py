@@ -9,6 +9,7 @@ from hybridcore.stats import DurableQueueStats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from hybridcore._native.histogram import Distribution
     from hybridcore.stats import CoherenceStats, Expectations, WarmingStats
     from hybridcore.stats.snapshot import HybridStats
 
@@ -84,7 +85,7 @@ def _families(stats: HybridStats) -> Iterator[Family]:
                 ("tier", series.tier),
                 ("operation", series.operation),
                 ("result", series.outcome),
-            ): Buckets((*latency.total.at_most(BOUNDS), latency.total.count), latency.total.sum)
+            ): _buckets(latency.total)
             for series, latency in stats.performance.series.items()
         },
     )
@@ -233,6 +234,18 @@ def _origin(stats: HybridStats) -> Iterator[Family]:
             levels = {level: getattr(found, name) for level, found in queue.levels.items()}
             name = "waiting" if name == "items" else name
             yield Family(f"queue_{name}", "gauge", text, _by("level", levels), "max")
+        yield _count("queue_attempts", "Writes given to the target.", queue.attempts)
+        yield _count("queue_retries", "Writes that are to be tried again.", queue.retries)
+        if queue.compression is not None:
+            text = "Bytes of compressed payloads before by bytes after."
+            yield _gauge("queue_compression_ratio", text, queue.compression.ratio, "min")
+        times = {"durable": queue.until_durable, "applied": queue.until_applied}
+        yield Family(
+            "queue_duration_seconds",
+            "histogram",
+            "How long it took until a write was stored, and until its target had it.",
+            {(("until", name),): _buckets(found) for name, found in times.items()},
+        )
         yield _gauge("queue_dead_letters", "Writes that were given up.", queue.dead, "max")
         text = "Age of the write that waits longest."
         yield _gauge("queue_oldest_seconds", text, queue.oldest, "max")
@@ -324,6 +337,10 @@ def _by(label: str, values: Mapping[str, float], **more: str) -> dict[Labels, fl
 
 def _count(name: str, text: str, value: float) -> Family:
     return Family(f"{name}_total", "counter", text, {(): value})
+
+
+def _buckets(durations: Distribution) -> Buckets:
+    return Buckets((*durations.at_most(BOUNDS), durations.count), durations.sum)
 
 
 def _gauge(

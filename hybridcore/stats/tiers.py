@@ -10,6 +10,8 @@ from hybridcore.stats.counted import Counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hybridcore._native.histogram import Distribution
+
 
 @dataclass(frozen=True, slots=True)
 class CacheStats(Counted):
@@ -186,9 +188,23 @@ class DurableQueueStats(Counted):
     Of this object: writes ``queued``, ``coalesced`` with a newer one, ``written`` to the target in
     ``batches`` and ``attempts``, tried again (``retries``) and ``died``; ``lost_leases`` ended when
     somebody else had taken the write back, ``taken_back`` are claims of others that had ended.
+    ``queued_per_second`` and ``written_per_second`` are of the last minute, ``until_durable`` and
+    ``until_applied`` how long it took from `put` until a write was stored, and until its target
+    had it: that of the first of those that it replaced.
     """
 
-    STATES = frozenset({"levels", "buffered", "running", "delayed", "dead", "dead_bytes"})
+    STATES = frozenset(
+        {
+            "levels",
+            "buffered",
+            "running",
+            "delayed",
+            "dead",
+            "dead_bytes",
+            "queued_per_second",
+            "written_per_second",
+        }
+    )
 
     levels: Mapping[str, LevelStats]
     buffered: int
@@ -208,12 +224,21 @@ class DurableQueueStats(Counted):
     shed: int
     batches: int
     commits: int
+    queued_per_second: float
+    written_per_second: float
+    until_durable: Distribution
+    until_applied: Distribution
     compression: CompressionStats | None
 
     @property
     def depth(self) -> int:
         """Writes that wait or are under way."""
         return self.buffered + sum(level.items for level in self.levels.values())
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the attempts that brought a write to the target; 1 before the first."""
+        return self.written / self.attempts if self.attempts else 1.0
 
     @property
     def bytes(self) -> int:
@@ -288,6 +313,12 @@ class CompressionStats(Counted):
     too_large: int
     arrays: int
     compressed_already: int
+
+    @property
+    def ratio(self) -> float:
+        """Raw bytes per stored byte of what was kept compressed; 1 before the first."""
+        stored = self.zstd.stored_bytes + self.lz4.stored_bytes
+        return (self.zstd.raw_bytes + self.lz4.raw_bytes) / stored if stored else 1.0
 
     @property
     def skipped(self) -> int:

@@ -74,7 +74,8 @@ class Admission:
         committer = self._queue._committer
         if committer.waiting_bytes > MOST_BUFFERED:
             committer.wait_for(committer.storing())
-        write.mono, write.wall, write.waited = self._queue._clock(), time_ns(), wait
+        write.mono = write.since = self._queue._clock()
+        write.wall, write.waited = time_ns(), wait
         stored: Round | None = None
         with committer.lock:
             if self._has_room(write):
@@ -85,12 +86,28 @@ class Admission:
         if write.waited and stored is not None:
             committer.wait_for(stored)
 
+    def accept(self, write: Write) -> bool:
+        """Take a write if nobody has to wait for that."""
+        committer = self._queue._committer
+        if committer.waiting_bytes > MOST_BUFFERED:
+            return False
+        write.mono = write.since = self._queue._clock()
+        write.wall = time_ns()
+        with committer.lock:
+            if not self._has_room(write):
+                return False
+            stored = committer.add(write)
+        if write.waited:  # no thread could be started
+            committer.wait_for(stored)
+        return True
+
     async def atake(self, write: Write, key: Any, value: Any, wait: bool) -> None:
         """Twin of `take`."""
         committer = self._queue._committer
         if committer.waiting_bytes > MOST_BUFFERED:
             await committer.await_for(committer.storing())
-        write.mono, write.wall, write.waited = self._queue._clock(), time_ns(), wait
+        write.mono = write.since = self._queue._clock()
+        write.wall, write.waited = time_ns(), wait
         with committer.lock:
             stored = committer.add(write) if self._has_room(write) else None
         if stored is None:

@@ -20,7 +20,7 @@ class Delivery(Struct, frozen=True):
     - ``number``: grows with each write that the queue takes; of two writes of a key the newer one
       has the larger number
     - ``attempt``: 1 at the first try
-    - ``taken_at``: seconds since the epoch
+    - ``taken_at``: seconds since the epoch; ``mono`` is the same in ns of the monotonic clock
 
     Its repr tells nothing of the value.
     """
@@ -35,6 +35,7 @@ class Delivery(Struct, frozen=True):
     taken_at: float
     last_error: str = ""
     place: int = 0
+    mono: int = 0
 
     def __repr__(self) -> str:
         what = "delete" if self.deletes else "value"
@@ -78,6 +79,42 @@ class OriginTarget:
             return errors
         finally:
             _under_way.reset(token)
+
+    async def deliver(self, deliveries: Sequence[Delivery]) -> dict[Any, Exception]:
+        """Twin of a call, in the event loop that runs."""
+        import asyncio
+
+        origin = self.origin
+        errors: dict[Any, Exception] = {}
+        slots = asyncio.Semaphore(self._concurrency)
+
+        async def attempt(method: Callable[..., Any], *call: Any) -> None:
+            async with slots:
+                try:
+                    await method(*call)
+                except Exception as error:
+                    errors[call[0]] = error
+
+        async def several(
+            name: str, together: Any, one: Callable[..., Any], calls: list[tuple[Any, ...]]
+        ) -> None:
+            if origin.does_many(name) and len(calls) > 1:
+                try:
+                    errors.update(await getattr(origin, f"a{name}")(together) or {})
+                except Exception as error:
+                    errors.update((call[0], error) for call in calls)
+            else:
+                await asyncio.gather(*(attempt(one, *call) for call in calls))
+
+        token = _under_way.set({delivery.key: delivery for delivery in deliveries})
+        try:
+            stores = {one.key: one.value for one in deliveries if not one.deletes}
+            deletes = [one.key for one in deliveries if one.deletes]
+            await several("store_many", stores, origin.astore, list(stores.items()))
+            await several("delete_many", deletes, origin.adelete, [(key,) for key in deletes])
+        finally:
+            _under_way.reset(token)
+        return errors
 
     def start_afresh(self) -> None:
         """After a fork: the threads are the parent's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -25,12 +26,15 @@ from hybridcore.write_queue.delivery import Delivery, OriginTarget
 from hybridcore.write_queue.records import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hybridcore.write_queue.delivery import Handler
     from hybridcore.write_queue.durable import WriteQueue
     from hybridcore.write_queue.journal import Txn
     from hybridcore.write_queue.records import Claimed, Tally
+
+Outcomes = tuple[list[Delivery], list[Verdict]]
+"""What the target has of a batch, and what becomes of the others."""
 
 POLL = 0.25
 """Seconds between two looks for what other processes took, or left behind."""
@@ -57,11 +61,15 @@ class Drain:
         self._queue = queue
         self._workers = workers
         self._concurrency = concurrency
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._batch_delay = batch_delay
         self._lease = int(lease * 1e9)
         self._ageing = max(1, int(ageing * 1e9))
-        self._target: Handler | None = None
+        self.beat = lease / 3
+        """Seconds between two extensions of the leases of what is under way."""
+        self.target: Handler | None = None
+        self.listeners: set[Callable[[], None]] = set()
+        """Called when there may be something to do."""
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -73,40 +81,56 @@ class Drain:
         self._hurry = 0
         self._paused_until = 0.0
         self._looked = 0.0
+        self.listeners.clear()
         self._closing = False
         self._deadline: float | None = None
-        if isinstance(self._target, OriginTarget):
-            self._target.start_afresh()
+        if isinstance(self.target, OriginTarget):
+            self.target.start_afresh()
 
     def bind(self, target: Origin[Any, Any] | Handler) -> None:
         """See `WriteQueue.bind`."""
-        if self._target is not None:
+        if self.target is not None:
             raise ConfigurationError(f"{self._queue!r} has a target already")
+        if inspect.iscoroutinefunction(target) and self._workers:
+            raise ConfigurationError(
+                "threads do not call a coroutine function: give workers=0 and await work(), or a "
+                "plain function"
+            )
         if isinstance(target, Origin):
             if not target.writable:
                 raise ConfigurationError(
                     f"a write queue needs an origin that takes writes; {target.name} does not"
                 )
-            self._target = OriginTarget(target, self._concurrency)
+            self.target = OriginTarget(target, self._concurrency)
         elif callable(target):
-            self._target = target
+            self.target = target
         else:
             raise ConfigurationError(
                 f"target is expected to be an Origin or a function, got {target!r}"
             )
 
+    def require_tasks(self) -> None:
+        """Raise a ConfigurationError unless tasks are to bring writes to a target."""
+        if self.target is None or self._workers:
+            raise ConfigurationError(
+                "work() is expected of a queue that has a target and workers=0, got "
+                + ("no target" if self.target is None else f"workers={self._workers}")
+            )
+
     @property
     def has_target(self) -> bool:
         """Whether writes are brought out here."""
-        return self._target is not None
+        return self.target is not None
 
     def wake(self, taken: bool = True) -> None:
         """There may be something to do."""
-        if self._target is not None and not self._threads and not self._closing:
+        if self.target is not None and not self._threads and self._workers and not self._closing:
             self._start()
         with self._changed:
             self._woken += taken
             self._changed.notify_all()
+        for listener in tuple(self.listeners):
+            listener()
 
     def told(self) -> None:
         """Something has changed that somebody may wait for."""
@@ -126,14 +150,14 @@ class Drain:
 
     def take(self, most: int, done: Sequence[Delivery]) -> list[Delivery]:
         """Note what was done and claim for whoever asks; the lease is not extended."""
-        claimed, _, _ = self._exchange(done, (), most, by_hand=True)
+        claimed, _, _ = self.exchange(done, (), most, by_hand=True)
         return claimed
 
     def settle(
         self, done: Sequence[Delivery] = (), verdicts: Sequence[Verdict] = ()
     ) -> Counter[str]:
         """Note outcomes; returns how many had which."""
-        return self._exchange(done, verdicts, 0)[2]
+        return self.exchange(done, verdicts, 0)[2]
 
     def verdict(self, delivery: Delivery, error: BaseException) -> Verdict:
         """What becomes of a delivery that failed."""
@@ -152,7 +176,7 @@ class Drain:
     ) -> Verdict:
         return Verdict(one.place, one.number, one.attempt, error, pause, **options)
 
-    def _exchange(
+    def exchange(
         self,
         done: Sequence[Delivery],
         verdicts: Sequence[Verdict],
@@ -198,6 +222,9 @@ class Drain:
             if not by_hand:
                 self._under_way.update([one.write.place for one in claimed])
             self._changed.notify_all()
+        now = queue._clock() if done else 0
+        for one in done:
+            queue._until_applied.record_ns(max(0, now - one.mono))
         return self._delivered(claimed), patience, outcomes
 
     def _claim(
@@ -213,7 +240,7 @@ class Drain:
             if age is None:
                 continue
             early = self._batch_delay[level] - age
-            if early > 0 and tally.items[level] < self._batch_size and not self._hurry:
+            if early > 0 and tally.items[level] < self.batch_size and not self._hurry:
                 patience = min(patience, early / 1e9)
             else:
                 ages[level] = age
@@ -268,10 +295,11 @@ class Drain:
                     write.wall / 1e9,
                     error,
                     write.place,
+                    queue._journal.taken_at(write),
                 )
             )
         if spoiled:
-            self._exchange((), spoiled, 0)
+            self.exchange((), spoiled, 0)
         return deliveries
 
     # -- threads ----------------------------------------------------------------------------
@@ -298,10 +326,10 @@ class Drain:
         verdicts: list[Verdict] = []
         while True:
             seen = self._woken
-            pause = self._paused_until - monotonic()
-            claims = 0 if self._is_over_time() or pause > 0 else self._batch_size
+            pause = self.pause()
+            claims = 0 if self._is_over_time() or pause > 0 else self.batch_size
             try:
-                batch, patience, _ = self._exchange(done, verdicts, claims)
+                batch, patience, _ = self.exchange(done, verdicts, claims)
             except ClosedError:
                 return
             except Exception as error:
@@ -323,23 +351,25 @@ class Drain:
                 )
             del batch
 
-    def _bring_out(self, batch: list[Delivery]) -> tuple[list[Delivery], list[Verdict]]:
-        """Give a batch to the target; returns what it has, and what becomes of the others.
-
-        A `BaseException` of one must not end the thread of all.
-        """
-        assert self._target is not None
-        self._queue._counts["batches"] += 1
+    def _bring_out(self, batch: list[Delivery]) -> Outcomes:
+        """Give a batch to the target; a `BaseException` of one must not end the thread of all."""
+        assert self.target is not None
         try:
-            errors = dict(self._target(batch) or {})
+            errors = dict(self.target(batch) or {})
         except Exception as error:
             errors = {one.key: error for one in batch}
         except BaseException as error:
             ended = RuntimeError(f"the target raised {type(error).__name__}")
             errors = {one.key: ended for one in batch}
+        return self.judged(batch, errors)
+
+    def judged(self, batch: Sequence[Delivery], errors: Mapping[Any, Exception]) -> Outcomes:
+        """What becomes of a batch whose target answered with these errors."""
+        self._queue._counts["batches"] += 1
         if not errors:
-            return batch, []
-        done, verdicts = [], []
+            return list(batch), []
+        done: list[Delivery] = []
+        verdicts: list[Verdict] = []
         for one in batch:
             failure = errors.get(one.key)
             if failure is None:
@@ -355,19 +385,34 @@ class Drain:
 
     def _keep(self) -> None:
         """Extend the leases of what is under way, while there are threads."""
-        beat = self._lease / 3e9
         while True:
             with self._changed:
-                if self._changed.wait_for(lambda: self._closing and not self._under_way, beat):
+                if self._changed.wait_for(lambda: self._closing and not self._under_way, self.beat):
                     return
-            if self._under_way:
-                with suppress(DiskError, ClosedError):
-                    self._queue._committer.carry_out(self._extend)
+            self.extend()
+
+    def extend(self) -> None:
+        """Extend the leases of what is under way."""
+        if self._under_way:
+            with suppress(DiskError, ClosedError):
+                self._queue._committer.carry_out(self._extend)
 
     def _extend(self, txn: Txn, tally: Tally) -> None:
         queue = self._queue
         until = queue._clock() + self._lease
         queue._journal.extend(txn, list(self._under_way), queue._owner.number, until)
+
+    def pause(self) -> float:
+        """Seconds for which the target wants to be left alone; none if below 0."""
+        return self._paused_until - monotonic()
+
+    def is_closing(self) -> bool:
+        """Whether the queue is about to be closed."""
+        return self._closing
+
+    def warn(self, message: str, *args: object) -> None:
+        """Log what went wrong, not too often."""
+        self._queue._logs.warning(message, *args)
 
     def _is_over_time(self) -> bool:
         return self._closing and self._deadline is not None and monotonic() >= self._deadline
@@ -403,7 +448,7 @@ class Drain:
 
     def write_through(self, key: Any, value: Any, *, deletes: bool) -> None:
         """Bring one write out at once, in this thread, past a queue that is full."""
-        target, queue = self._target, self._queue
+        target, queue = self.target, self._queue
         if target is None or queue.pending(key) is not None:
             raise QueueFullError(
                 f"the queue in {str(queue.directory)!r} is full, and "
@@ -447,11 +492,14 @@ class Drain:
             self._closing, self._deadline = True, deadline
             self._hurry += 1
             self._changed.notify_all()
-        if self._target is not None and not self._threads and not self._is_empty():
+        for listener in tuple(self.listeners):
+            listener()
+        is_sync = self.target is not None and not inspect.iscoroutinefunction(self.target)
+        if is_sync and not self._threads and not self._is_empty():
             self._work()  # when the interpreter exits no thread can be started
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(None if deadline is None else max(0.05, deadline - monotonic()))
-        if isinstance(self._target, OriginTarget):
-            self._target.close()
+        if isinstance(self.target, OriginTarget):
+            self.target.close()
         return not any(thread.is_alive() for thread in self._threads)

@@ -9,6 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hybridcore._native.histogram import Histogram
+from hybridcore._native.writes import record_ages
 from hybridcore.disk.durability import checked as checked_durability
 from hybridcore.disk.keys import encode_key
 from hybridcore.disk.sharing import acquire, release
@@ -84,8 +86,8 @@ class WriteQueue:
         batch_size: writes brought out at a time.
         batch_delay: so long a write waits for a batch to fill; by level, or one for all but the
             first level.
-        workers: threads that bring out batches; ``concurrency`` calls at a time of an origin that
-            takes one value at a time.
+        workers: threads that bring out batches, 0 to `work` in tasks instead; ``concurrency`` calls
+            at a time of an origin that takes one value at a time.
         lease: so long a claim of a process that cannot be reached is respected; extended while
             it lives. That of a process that has died is over at once.
         redelivery: see `Redelivery`.
@@ -134,14 +136,14 @@ class WriteQueue:
         logs: RateLimitedLog | None = None,
     ) -> None:
         self._level = Levels(levels, level_of)
-        for name, number in (
-            ("batch_size", batch_size),
-            ("workers", workers),
-            ("concurrency", concurrency),
+        for name, number, least in (
+            ("batch_size", batch_size, 1),
+            ("workers", workers, 0),
+            ("concurrency", concurrency, 1),
         ):
-            if type(number) is not int or number < 1:
+            if type(number) is not int or number < least:
                 raise ConfigurationError(
-                    f"{name} is expected to be a whole number of at least 1, got {number!r}"
+                    f"{name} is expected to be a whole number of at least {least}, got {number!r}"
                 )
         if durability not in ("process", "power"):
             checked_durability(durability)
@@ -162,6 +164,7 @@ class WriteQueue:
         self._logs = logs or RateLimitedLog(logging.getLogger("hybridcore"))
         self._counts: Counter[str] = Counter()
         self._tally = Tally.none()
+        self._until_durable, self._until_applied = Histogram(), Histogram()
         self._closed = False
         self._admission = Admission(
             self,
@@ -256,21 +259,13 @@ class WriteQueue:
 
     def accept(self, key: Any, value: Any) -> bool:
         """Take a value if that is done in memory at once: with ``wait=False``, and room for it."""
-        committer = self._committer
-        if self._wait or self._closed or committer.waiting_bytes > MOST_BUFFERED:
+        if self._wait or self._closed:
             return False
         try:
-            write = self._packed(key, value, None)
+            write = self._encoding.pack(key, value, self._level.of(key, None))
         except Exception:  # `put` tells
             return False
-        write.mono, write.wall = self._clock(), time_ns()
-        with committer.lock:
-            if not self._has_room(write):
-                return False
-            stored = committer.add(write)
-        if write.waited:  # no thread could be started
-            committer.wait_for(stored)
-        return True
+        return self._admission.accept(write)
 
     async def aput(self, key: Any, value: Any, *, level: str | None = None) -> None:
         """Twin of `put`; waits without blocking the event loop."""
@@ -317,6 +312,25 @@ class WriteQueue:
     def nack(self, deliveries: Sequence[Delivery], error: Exception) -> None:
         """They failed; they are tried again as `Redelivery` says, or die."""
         self._drain.settle(verdicts=[self._drain.verdict(one, error) for one in deliveries])
+
+    async def work(self, tasks: int = 1, *, patience: Duration = 5.0) -> None:
+        """Bring writes to the target in tasks of this event loop, of a queue with ``workers=0``.
+
+        A target may be a coroutine function then. It ends when it is cancelled, as by a loop that
+        is about to close, or the queue is closed: after what is ready was brought out, or so many
+        seconds; the rest stays on disk.
+
+        Raises:
+            ConfigurationError: there is no target, or threads bring writes to it.
+        """
+        from hybridcore.write_queue.tasks import Tasks
+
+        if type(tasks) is not int or tasks < 1:
+            raise ConfigurationError(
+                f"tasks is expected to be a whole number of at least 1, got {tasks!r}"
+            )
+        self._drain.require_tasks()
+        await Tasks(self._drain, tasks, seconds(patience)).run()
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -419,6 +433,10 @@ class WriteQueue:
             shed=counts["shed"],
             batches=counts["batches"],
             commits=counts["commits"],
+            queued_per_second=self._until_durable.snapshot(60).rate,
+            written_per_second=self._until_applied.snapshot(60).rate,
+            until_durable=self._until_durable.snapshot(),
+            until_applied=self._until_applied.snapshot(),
             compression=self._encoding.stats(),
         )
 
@@ -454,6 +472,7 @@ class WriteQueue:
     ) -> None:
         """What there is after a commit; in the thread that commits."""
         self._admission.note(tally)
+        record_ages(self._until_durable, writes, self._clock())
         self._counts["coalesced"] += coalesced
         self._counts["commits"] += 1
         if tally.depth:

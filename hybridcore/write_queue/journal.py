@@ -354,6 +354,10 @@ class Journal:
         _, _, mono, wall, _, _, _, _ = HEADER.unpack_from(data)
         return self._waited(NUMBER.unpack(place)[0], mono, wall)
 
+    def taken_at(self, write: Write) -> int:
+        """When a write was taken, by the monotonic clock; before the machine booted, if it was."""
+        return write.mono if write.place >= self._booted else self._clock() - self._age(write)
+
     def _age(self, write: Write) -> int:
         return self._waited(write.place, write.mono, write.wall)
 
@@ -397,23 +401,20 @@ class Journal:
     def sweep(self, txn: Txn, tally: Tally, finished: int) -> None:
         """Remove lanes that are over, when most are; a share for each write that was finished."""
         lanes = txn.stat(self.lanes)["entries"]
-        if lanes <= 2 * tally.depth + _LANES_LEFT:
+        if not finished or lanes <= 2 * tally.depth + _LANES_LEFT:
             return
         if not tally.depth:
             txn.drop(self.lanes, delete=False)
             return
+        looked = _SWEPT_AT_ONCE * finished
         oldest = NUMBER.pack(self.oldest(txn) or 0)
         with txn.cursor(self.lanes) as cursor:
-            rows = (
-                list(islice(cursor, _SWEPT_AT_ONCE * finished))
-                if cursor.set_range(self._swept or b"\0")
-                else []
-            )
+            rows = list(islice(cursor, looked)) if cursor.set_range(self._swept or b"\0") else []
             for name, place in rows:
                 if place < oldest or txn.get(place, db=self.data) is None:
                     cursor.set_key(name)
                     cursor.delete()
-        self._swept = rows[-1][0] if rows else b""
+        self._swept = rows[-1][0] if len(rows) == looked else b""
 
     def settle(self, txn: Txn, verdict: Verdict, owner: int, tally: Tally) -> str:
         """Carry out a verdict; returns what became of the write.

@@ -756,7 +756,7 @@ def test_reads_see_writes(make, target, tmp_path):
         memory=Memory(10), origin=origin, strategy="write_behind", queue=queue
     ) as store:
         held = threading.Event()
-        queue._drain._target.origin.store = lambda key, value: (
+        queue._drain.target.origin.store = lambda key, value: (
             held.wait(20) and rows.update(k=value)
         )
         store.put("k", "new")
@@ -784,3 +784,59 @@ def test_codecs_travel(make, target):
     queue.put("p", Point(3))
     assert queue.flush(20)
     assert target.rows == {"p": Point(3)}
+
+
+def test_stats_tell_how_long_it_took(make, target, clock):
+    """From put until stored, and until the target has it, by the clock of the queue."""
+    queue = make(clock=clock, gather=1000)
+    queue.put_nowait("k", 1)
+    clock.advance(2)
+    queue.sync()
+    clock.advance(3)
+    queue.bind(target)
+    assert queue.flush(20)
+    stats = queue.stats()
+    assert stats.until_durable.quantile(0.5) == pytest.approx(2, rel=0.03)
+    assert stats.until_applied.quantile(0.5) == pytest.approx(5, rel=0.03)
+    assert (stats.until_durable.count, stats.until_applied.count) == (1, 1)
+    assert stats.queued_per_second > 0
+    assert stats.written_per_second > 0
+    assert stats.success_rate == 1
+
+
+def test_what_a_replaced_write_waited_counts_once(make, target, clock):
+    """The successor is stored at once, and reaches the target as late as the first was put."""
+    queue = make(clock=clock)
+    queue.put("k", 1)
+    clock.advance(60)
+    queue.put("k", 2)
+    queue.bind(target)
+    assert queue.flush(20)
+    stats = queue.stats()
+    assert stats.until_durable.quantile(1) < 1
+    assert stats.until_applied.quantile(1) == pytest.approx(60, rel=0.03)
+
+
+@pytest.mark.parametrize("backlog", [0, 30])
+def test_lanes_that_are_over_are_swept(make, monkeypatch, backlog):
+    """What is known of keys whose writes are done does not pile up, nor does it hide others."""
+    monkeypatch.setattr("hybridcore.write_queue.journal._LANES_LEFT", 50)
+    queue = make()
+
+    def lanes(txn):
+        return txn.stat(queue._journal.lanes)["entries"]
+
+    for number in range(backlog):
+        queue.put_nowait(("waits", number), number, level="low")
+    for turn in range(20):
+        for number in range(20):
+            queue.put_nowait((turn, number), number, level="urgent")
+        queue.sync()
+        assert queue.ack(queue.take(20)) == 20
+    assert queue._environment.write(lanes, buffers=False) <= 2 * backlog + 50 + 40
+    for number in range(backlog):
+        assert queue.pending(("waits", number)).value == number
+    assert queue.pending((0, 0)) is None
+    queue.put((0, 0), "again")
+    assert queue.pending((0, 0)).value == "again"
+    assert queue.stats().depth == backlog + 1

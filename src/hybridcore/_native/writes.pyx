@@ -9,6 +9,7 @@ from hybridcore.disk.keys import encode_key
 from hybridcore.errors import DecodeError
 
 from hybridcore._native.header cimport load32, load64, store32, store64
+from hybridcore._native.histogram cimport Histogram, c_record
 from hybridcore._native.record cimport RAW, c_checksum, c_form
 
 # A row, little-endian, by offset. The checksum is of everything after it.
@@ -34,7 +35,8 @@ cdef class Write:
 
     ``form``       the key, as `hybridcore.disk.keys` encodes it
     ``payload``    the value, as ``codec`` and ``flags`` say
-    ``mono``, ``wall``  when it was taken, ns
+    ``mono``, ``wall``  when it, or the first of those that it replaced, was taken, ns
+    ``since``      when it was itself, as ``mono``
     ``size``       bytes that it takes on disk
     ``waited``     whether somebody waits to be told that it is stored
     ``instead``    the one that it replaced, if that was accepted without being stored
@@ -52,6 +54,7 @@ cdef class Write:
     cdef public int level
     cdef public int64_t mono
     cdef public int64_t wall
+    cdef public int64_t since
     cdef public bint waited
     cdef public object instead
 
@@ -157,3 +160,10 @@ cdef class WritePacker:
             ROW_HEADER + PyBytes_GET_SIZE(write.form) + PyBytes_GET_SIZE(write.payload)
         )
         return write
+
+
+def record_ages(Histogram histogram not None, list writes not None, int64_t now):
+    """Record how long ago, in ns of the clock of ``now``, each of these writes was taken."""
+    cdef Write write
+    for write in writes:
+        c_record(histogram, <uint64_t> max(now - write.since, <int64_t> 0), 1)
