@@ -35,6 +35,14 @@ static inline uint32_t hc_highest_bit(uint32_t word)
 #define hc_highest_bit(word) (31u - (uint32_t)__builtin_clz(word))
 #endif
 
+#ifdef HC_SSE2
+/* The bits of one where those of the mask are set, else of the other. */
+static inline __m128i hc_choose(__m128i mask, __m128i yes, __m128i no)
+{
+    return _mm_or_si128(_mm_and_si128(mask, yes), _mm_andnot_si128(mask, no));
+}
+#endif
+
 /* Four slots of a hash table at once, each a hash and a number that is 0 if it is empty: the even
    bits tell which hashes are equal, the odd ones which slots are empty. */
 static inline uint32_t hc_four_slots(const void *slots, uint32_t hash)
@@ -54,6 +62,56 @@ static inline uint32_t hc_four_slots(const void *slots, uint32_t hash)
     for (i = 0; i < 8; i += 2)
         found |= (uint32_t)(words[i] == hash) << i | (uint32_t)(words[i + 1] == 0) << (i + 1);
     return found;
+#endif
+}
+
+/* The first of four slots at once that has the number, 4 when none does. */
+static inline uint32_t hc_slot_with(const void *slots, uint32_t number)
+{
+#ifdef HC_SSE2
+    const __m128 first = _mm_loadu_ps((const float *)slots);
+    const __m128 second = _mm_loadu_ps((const float *)slots + 4);
+    const __m128i numbers = _mm_castps_si128(_mm_shuffle_ps(first, second, 0xDD));
+    const __m128i same = _mm_cmpeq_epi32(numbers, _mm_set1_epi32((int)number));
+    return hc_lowest_bit((uint64_t)(_mm_movemask_ps(_mm_castsi128_ps(same)) | 0x10));
+#else
+    const uint32_t *words = (const uint32_t *)slots;
+    uint32_t i = 0;
+    while (i < 4 && words[2 * i + 1] != number)
+        i++;
+    return i;
+#endif
+}
+
+/* Whether nothing has to move into the slot before these four, at ``position``, when it is emptied:
+   there is an empty slot among them, and those up to it are as near to where they belong as they
+   can be. A hash belongs at ``hash >> shift``. */
+static inline int hc_stays(const void *slots, uint32_t position, uint32_t shift, uint32_t mask)
+{
+#ifdef HC_SSE2
+    const __m128i count = _mm_set_epi32(3, 2, 1, 0);
+    const __m128 first = _mm_loadu_ps((const float *)slots);
+    const __m128 second = _mm_loadu_ps((const float *)slots + 4);
+    const __m128i hashes = _mm_castps_si128(_mm_shuffle_ps(first, second, 0x88));
+    const __m128i numbers = _mm_castps_si128(_mm_shuffle_ps(first, second, 0xDD));
+    const __m128i empty = _mm_cmpeq_epi32(numbers, _mm_setzero_si128());
+    const __m128i home = _mm_srl_epi32(hashes, _mm_cvtsi32_si128((int)shift));
+    __m128i away = _mm_sub_epi32(_mm_add_epi32(_mm_set1_epi32((int)position), count), home);
+    uint32_t gaps, moves;
+    away = _mm_and_si128(away, _mm_set1_epi32((int)mask));
+    gaps = (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(empty));
+    moves = (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpgt_epi32(away, count)));
+    return (moves & (gaps - 1) & ~gaps) == 0 && gaps != 0; /* those before the first gap */
+#else
+    const uint32_t *words = (const uint32_t *)slots;
+    uint32_t i;
+    for (i = 0; i < 4; i++) {
+        if (words[2 * i + 1] == 0)
+            return 1;
+        if (((position + i - (words[2 * i] >> shift)) & mask) > i)
+            return 0;
+    }
+    return 0;
 #endif
 }
 

@@ -9,3 +9,7 @@ cdef extern from "bits.h" nogil:
     uint32_t highest_bit "hc_highest_bit"(uint32_t word) noexcept
     int half_octave "hc_half_octave"(float number) noexcept
     uint32_t four_slots "hc_four_slots"(const void* slots, uint32_t hash)
+    uint32_t slot_with "hc_slot_with"(const void* slots, uint32_t number) noexcept
+    bint stays "hc_stays"(
+        const void* slots, uint32_t position, uint32_t shift, uint32_t mask
+    ) noexcept

@@ -12,7 +12,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from hybridcore._native.bits cimport four_slots, lowest_bit
+from hybridcore._native.bits cimport four_slots, lowest_bit, slot_with, stays
 from hybridcore._native.entry cimport NIL, Entry, Extra
 from hybridcore._native.objects cimport ASK_PYTHON, EQUAL, likely, object_equal, unlikely
 from hybridcore._native.policy cimport (
@@ -87,7 +87,7 @@ cdef inline int64_t table_probe_for(
     """`table_probe`, which tells the slot for a key that is not there."""
     cdef uint32_t position = hash >> table.shift
     cdef Slot slot = table.slots[position]
-    cdef uint32_t four
+    cdef uint32_t four, matches, i
     cdef int same
     if slot.hash == hash and slot.entry:
         same = object_equal(table.entries[slot.entry - 1].key, key)
@@ -98,7 +98,15 @@ cdef inline int64_t table_probe_for(
     elif likely(position + 3 <= table.mask):
         # How far it is to an empty slot is not to be predicted, so this asks four at once.
         four = four_slots(&table.slots[position], hash)
-        if four & ~(four >> 1) & 0x55 == 0 and likely(four & 0xAA):
+        matches = four & ~(four >> 1) & 0x55
+        if matches:     # no slot before the key's is empty
+            i = table.slots[position + (lowest_bit(matches) >> 1)].entry - 1
+            same = object_equal(table.entries[i].key, key)
+            if likely(same == EQUAL):
+                return i
+            if same == ASK_PYTHON:
+                return UNDECIDED
+        elif likely(four & 0xAA):
             gap[0] = position + (lowest_bit(four & 0xAA) >> 1)
             return -1
     return table_probe_along(table, key, hash, gap)
@@ -177,6 +185,11 @@ cdef inline void link_slot(Table* table, uint32_t hash, uint32_t i) noexcept nog
 
 cdef inline uint32_t slot_of(Table* table, uint32_t i) noexcept nogil:
     cdef uint32_t position = table.entries[i].hash >> table.shift
+    cdef uint32_t passed
+    if likely(position + 3 <= table.mask):
+        passed = slot_with(&table.slots[position], i + 1)
+        if likely(passed < 4):
+            return position + passed
     while table.slots[position].entry != i + 1:
         position = (position + 1) & table.mask
     return position
@@ -187,6 +200,11 @@ cdef inline void empty_slot(Table* table, uint32_t hole) noexcept nogil:
     cdef uint32_t position = hole
     cdef uint32_t home
     cdef Slot slot
+    if likely(hole + 4 <= table.mask) and likely(
+        stays(&table.slots[hole + 1], hole + 1, table.shift, table.mask)
+    ):
+        table.slots[hole].entry = 0
+        return
     while True:
         position = (position + 1) & table.mask
         slot = table.slots[position]
