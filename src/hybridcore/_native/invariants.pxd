@@ -131,7 +131,7 @@ cdef inline int check_habits(Table* table) except -1:
         return 0
     for i in range(LANES):
         expect(
-            knowledge.rank[i] == NEVER or knowledge.rank[i] % LANES == <int> i,
+            knowledge.lanes.rank[i] == NEVER or knowledge.lanes.rank[i] % LANES == <int> i,
             f"the contender of lane {i} is in another",
         )
     for i in range(KINDS):

@@ -21,23 +21,20 @@ D. Modha: ARC (FAST 2003), for the ghosts.
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
-from hybridcore._native.bits cimport half_octave, highest_bit, prefetch
+from hybridcore._native.bits cimport highest_bit, prefetch
 from hybridcore._native.entry cimport NIL, Entry, Extra, Habit
 from hybridcore._native.ghosts cimport (
-    NO_WAY, Ghosts, Graveyard, ghosts_of, oldest_way, scatter, set_tag, tag_of, way_of,
+    NO_WAY, WAYS, Ghosts, Graveyard, bury, ghosts_of, scatter, tag_of, way_of,
 )
 
 cdef enum:
     FREQUENCIES = 8
     GAPS = 14
     KINDS = 112             # FREQUENCIES * GAPS
-    AGES = 33               # half octaves from a 64th of the capacity to 1024 times it
     A_TURNOVER = 13         # the age class that ends at the capacity
     RUN = 8                 # entries, next to each other, that are drawn to choose a victim
-    LANES = 16              # of contenders
     FEW_ENTRIES = 64        # that can all be looked at
     GOLDEN = 0x9E3779B9
-    NEVER = 0x7FFFFFFF      # more than the bits of any float
 
 
 cdef extern from "kinds.h" nogil:
@@ -45,10 +42,28 @@ cdef extern from "kinds.h" nogil:
     const uint8_t GAP_OF_AGE "hc_gap_of_age"[33]
 
 
-# One that may go.
-cdef struct Contender:
-    uint32_t entry
-    uint32_t last           # its last use then: one used since is spared
+cdef extern from "lanes.h" nogil:
+    enum:
+        AGES "HC_AGES"      # 33 half octaves, from a 64th of the capacity to 1024 times it
+        LANES "HC_LANES"    # 16 of contenders
+        NEVER "HC_FREE"     # the rank of none
+
+    ctypedef struct Lanes "hc_lanes":
+        int32_t rank[16]    # of the contenders by worth, their lane in the lowest bits
+        uint32_t entry[16]
+        uint32_t last[16]   # its last use then: one used since is spared
+
+    int age_class "hc_age_class"(float age)
+    int32_t rank_in_lane "hc_rank"(float worth, int lane)
+    int32_t first_of "hc_first"(const Lanes* lanes)
+    void contend "hc_contend"(
+        Lanes* lanes, int lane, const void* habit, uint32_t entry, uint32_t now, float scale,
+        const float* worth, const float* value
+    )
+    void contend_4 "hc_contend_4"(
+        Lanes* lanes, int lane, const void* habits, size_t stride, uint32_t entry, uint32_t now,
+        float scale, const float* worth, const float* value, size_t value_stride
+    )
 
 
 # Where the teaching stands; see lessons.pxd.
@@ -62,6 +77,7 @@ cdef struct Lesson:
     uint32_t requests_before    # up to the last lesson
     uint32_t strangers_before   # of those, for keys never seen
     uint32_t put_off        # lessons in a row
+    int ages                # that anything has reached
     bint dull               # nearly all requests since the last one were for keys never seen
     float all_hits[33]
     float all_risk[33]
@@ -86,6 +102,8 @@ cdef struct Knowledge:
     float deaths[112][33]   # left the ghosts without being used again
     float worth[112][33]    # what the last lesson says
     float at_risk[112][33]  # scratch of a lesson
+    float known[112]        # hits and deaths of the kind at the last lesson,
+    float news[112]         # and those since its worth was worked out
     uint32_t capacity       # in entries, as far as is known
     bint full               # once it was
     uint32_t strangers_ever     # new entries without a ghost
@@ -93,11 +111,11 @@ cdef struct Knowledge:
     float returned          # new entries with a ghost
     Lesson lesson
     Graveyard graveyard
-    int32_t rank[16]        # of the contenders, their lane in the lowest bits; NEVER: there is none
-    Contender contenders[16]
-    int32_t first           # the least rank
+    Lanes lanes
+    int32_t first           # the least rank in a lane
     int lane                # that is contended for next
-    Contender next          # a new entry that goes before them all,
+    uint32_t next           # a new entry that goes before them all,
+    uint32_t next_last      # its last use,
     int32_t next_rank       # NEVER when there is none
     uint32_t reviewed       # lessons of which the ranks know
 
@@ -120,12 +138,7 @@ cdef inline uint32_t now_of(Learned* learned) noexcept nogil:
 
 cdef inline int age_of(Learned* learned, uint32_t last) noexcept nogil:
     """The class of the time since then."""
-    cdef float age = <float> (now_of(learned) - last) * learned.scale
-    cdef int found
-    if age < 1.0:
-        return 0
-    found = 1 + half_octave(age)
-    return found if found < AGES else AGES - 1
+    return age_class(<float> (now_of(learned) - last) * learned.scale)
 
 
 cdef inline uint8_t kind_of(uint8_t frequency, int age) noexcept nogil:
@@ -193,7 +206,7 @@ cdef inline void learned_add(Learned* learned, Entry* entry) noexcept nogil:
             learned.readmitted += 1
             habit.frequency = ghosts.frequency[way] + <uint8_t> (ghosts.frequency[way] < 255)
             habit.kind = kind_of(habit.frequency, age)
-            set_tag(ghosts, way, 0)
+            ghosts.tags[way] = 0
             learned.newcomers = 0
             return
         knowledge.strangers_ever += 1
@@ -211,7 +224,6 @@ cdef inline void learned_evicted(
     cdef const Habit* habit = &entry.policy.habit
     cdef Ghosts* ghosts
     cdef uint64_t scattered
-    cdef int way
     if knowledge == NULL:
         return
     if not knowledge.full:
@@ -219,14 +231,9 @@ cdef inline void learned_evicted(
         adjust_capacity(learned, count, 1)
     scattered = scatter(entry.hash)
     ghosts = ghosts_of(&knowledge.graveyard, scattered)
-    way = way_of(ghosts, 0)
-    if way == NO_WAY:
-        way = oldest_way(ghosts, now_of(learned))
-        knowledge.deaths[ghosts.kind[way]][age_of(learned, ghosts.last[way])] += 1
-    set_tag(ghosts, way, tag_of(scattered))
-    ghosts.last[way] = habit.last
-    ghosts.kind[way] = habit.kind
-    ghosts.frequency[way] = habit.frequency
+    if ghosts.tags[WAYS - 1]:
+        knowledge.deaths[ghosts.kind[WAYS - 1]][age_of(learned, ghosts.last[WAYS - 1])] += 1
+    bury(ghosts, tag_of(scattered), habit.last, habit.kind, habit.frequency)
 
 
 cdef inline float worth_of(
@@ -239,29 +246,17 @@ cdef inline float worth_of(
 
 
 cdef inline int32_t rank_of(
-    Learned* learned, Entry* entries, Extra* extras, uint32_t i
+    Learned* learned, Entry* entries, Extra* extras, uint32_t i, int lane
 ) noexcept nogil:
     """The worth of an entry by its bits, which leave room for a lane and compare as well."""
-    cdef float worth = worth_of(learned, entries, extras, i)
-    return (<int32_t*> &worth)[0] & ~(LANES - 1)
+    return rank_in_lane(worth_of(learned, entries, extras, i), lane)
 
 
-cdef inline int32_t least_of(const int32_t* rank) noexcept nogil:
-    cdef int32_t least = NEVER
-    cdef int lane
-    for lane in range(LANES):
-        least = rank[lane] if rank[lane] < least else least
-    return least
-
-
-cdef inline void hold_lane(Contender* held, Entry* entries, uint32_t i) noexcept nogil:
-    held.entry = i
-    held.last = entries[i].policy.habit.last
-
-
-cdef inline bint is_unused(Contender* held, Entry* entries, uint32_t count) noexcept nogil:
+cdef inline bint is_unused(
+    Entry* entries, uint32_t count, uint32_t i, uint32_t last
+) noexcept nogil:
     """Whether the entry is where it was and was not used since. No two were used at one request."""
-    return held.entry < count and entries[held.entry].policy.habit.last == held.last
+    return i < count and entries[i].policy.habit.last == last
 
 
 cdef inline void review(
@@ -269,15 +264,15 @@ cdef inline void review(
 ) noexcept nogil:
     """Rank the contenders by what the last lesson said."""
     cdef Knowledge* knowledge = learned.knowledge
-    cdef Contender* held
+    cdef Lanes* lanes = &knowledge.lanes
+    cdef uint32_t i
     cdef int lane
     for lane in range(LANES):
-        held = &knowledge.contenders[lane]
-        if knowledge.rank[lane] != NEVER and is_unused(held, entries, count):
-            knowledge.rank[lane] = lane | rank_of(learned, entries, extras, held.entry)
+        i = lanes.entry[lane]
+        if lanes.rank[lane] != NEVER and is_unused(entries, count, i, lanes.last[lane]):
+            lanes.rank[lane] = rank_of(learned, entries, extras, i, lane)
         else:
-            knowledge.rank[lane] = NEVER
-    knowledge.first = least_of(knowledge.rank)
+            lanes.rank[lane] = NEVER
     knowledge.reviewed = knowledge.lesson.lessons
 
 
@@ -289,18 +284,29 @@ cdef inline void challenge(
     Of the entry that holds a lane and the one that comes, the one worth less stays.
     """
     cdef Knowledge* knowledge = learned.knowledge
+    cdef uint32_t now = now_of(learned)
     cdef uint32_t i = run_of(learned.hand, count)
     cdef uint32_t end = min(i + RUN, count)
     cdef int lane = knowledge.lane
-    cdef int32_t rank
+    cdef const float* value = NULL
     if knowledge.reviewed != knowledge.lesson.lessons:
         review(learned, entries, extras, count)
+    while i + 4 <= end:
+        if extras != NULL:
+            value = &extras[i].value
+        contend_4(
+            &knowledge.lanes, lane, &entries[i].hash, sizeof(Entry), i, now, learned.scale,
+            knowledge.worth[0], value, sizeof(Extra),
+        )
+        lane += 4
+        i += 4
     while i < end:
-        rank = lane | rank_of(learned, entries, extras, i)
-        if rank < knowledge.rank[lane]:
-            knowledge.rank[lane] = rank
-            knowledge.first = min(knowledge.first, rank)
-            hold_lane(&knowledge.contenders[lane], entries, i)
+        if extras != NULL:
+            value = &extras[i].value
+        contend(
+            &knowledge.lanes, lane, &entries[i].hash, i, now, learned.scale, knowledge.worth[0],
+            value,
+        )
         lane += 1
         i += 1
     knowledge.lane ^= RUN
@@ -317,30 +323,49 @@ cdef inline uint32_t run_of(uint32_t hand, uint32_t count) noexcept nogil:
     return <uint32_t> (<uint64_t> hand * (count - RUN + 1) >> 32) if count > RUN else 0
 
 
+cdef inline void learned_expect(Learned* learned, uint32_t hash) noexcept nogil:
+    """A key of that hash is about to come in or to go."""
+    if learned.knowledge != NULL:
+        prefetch(ghosts_of(&learned.knowledge.graveyard, scatter(hash)))
+
+
+cdef inline void expect_next(Learned* learned, Entry* entries, uint32_t count) noexcept nogil:
+    """Have at hand what the next eviction needs, should nobody win against the first."""
+    cdef Knowledge* knowledge = learned.knowledge
+    cdef uint32_t i = knowledge.lanes.entry[knowledge.first & (LANES - 1)]
+    if i < count:
+        learned_expect(learned, entries[i].hash)
+
+
 cdef inline uint32_t learned_victim(
     Learned* learned, Entry* entries, Extra* extras, uint32_t count, uint32_t spared
 ) noexcept nogil:
     """The entry to evict next, not ``spared``; NIL when there is no other."""
     cdef Knowledge* knowledge = learned.knowledge
-    cdef Contender* held
+    cdef Lanes* lanes = &knowledge.lanes
+    cdef uint32_t i
+    cdef int32_t first
     cdef int lane
     if knowledge.next_rank != NEVER:
         knowledge.next_rank = NEVER
-        held = &knowledge.next
-        if held.entry != spared and is_unused(held, entries, count):
-            return held.entry
+        i = knowledge.next
+        if i != spared and is_unused(entries, count, i, knowledge.next_last):
+            return i
     for _ in range(3):
         challenge(learned, entries, extras, count)
         if extras != NULL:      # where sizes and costs differ, the least is further below the mean
             challenge(learned, entries, extras, count)
-        while knowledge.first != NEVER:
-            lane = knowledge.first & (LANES - 1)
-            held = &knowledge.contenders[lane]
-            knowledge.rank[lane] = NEVER
-            knowledge.first = least_of(knowledge.rank)
-            if held.entry != spared and is_unused(held, entries, count):
-                prefetch(ghosts_of(&knowledge.graveyard, scatter(entries[held.entry].hash)))
-                return held.entry
+        first = first_of(lanes)
+        while first != NEVER:
+            lane = first & (LANES - 1)
+            i = lanes.entry[lane]
+            lanes.rank[lane] = NEVER
+            first = first_of(lanes)
+            if i != spared and is_unused(entries, count, i, lanes.last[lane]):
+                knowledge.first = first
+                expect_next(learned, entries, count)
+                return i
+    knowledge.first = NEVER
     return NIL
 
 
@@ -364,13 +389,15 @@ cdef inline void learned_judge(
 ) noexcept nogil:
     """Let a new entry be the next to go if it is worth less than the contender that is."""
     cdef Knowledge* knowledge = learned.knowledge
-    cdef int32_t rank = rank_of(learned, entries, extras, i)
+    cdef int32_t rank = rank_of(learned, entries, extras, i, 0)
     if knowledge.first == NEVER:        # all lanes are free
-        knowledge.first = knowledge.rank[0] = rank
-        hold_lane(&knowledge.contenders[0], entries, i)
+        knowledge.first = knowledge.lanes.rank[0] = rank
+        knowledge.lanes.entry[0] = i
+        knowledge.lanes.last[0] = entries[i].policy.habit.last
     elif rank < min(knowledge.first, knowledge.next_rank):
         knowledge.next_rank = rank
-        hold_lane(&knowledge.next, entries, i)
+        knowledge.next = i
+        knowledge.next_last = entries[i].policy.habit.last
 
 
 cdef inline bint learned_refuses(
@@ -380,4 +407,5 @@ cdef inline bint learned_refuses(
     cdef Knowledge* knowledge = learned.knowledge
     if knowledge.first == NEVER:
         challenge(learned, entries, extras, count)
-    return rank_of(learned, entries, extras, i) < min(knowledge.first, knowledge.next_rank)
+        knowledge.first = first_of(&knowledge.lanes)
+    return rank_of(learned, entries, extras, i, 0) < min(knowledge.first, knowledge.next_rank)
