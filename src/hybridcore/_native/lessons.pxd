@@ -17,7 +17,9 @@ microsecond:
 3. The index of a kind at an age is the best ratio, over all horizons, of hits to the time that
    entries stay, both expected. Hits and time add up along the ages to a curve; the best ratio is
    the steepest line from a point of the curve to a later one, and the upper hull of what is to
-   the right has all of them, so one pass from the right finds them.
+   the right has all of them, so one pass from the right finds them. After the first lessons, that
+   is done for the kinds of which a twentieth of what is known is news, and for an eighth of the
+   others.
 
 Counts fade by the learning rate with each lesson. For the estimate of LRU: X. Hu and others,
 Fast miss ratio curve modeling for storage cache (ACM Transactions on Storage, 2018).
@@ -29,7 +31,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from hybridcore._native.entry cimport NIL, Entry, Habit
 from hybridcore._native.ghosts cimport (
-    WAYS, Ghosts, graveyard_free, graveyard_init, is_ghost,
+    WAYS, Ghosts, graveyard_free, graveyard_init,
 )
 from hybridcore._native.learned cimport (
     AGES, FREQUENCIES, GAPS, KINDS, LANES, NEVER, Knowledge, Learned, Lesson, adjust_capacity,
@@ -40,12 +42,12 @@ cdef enum:
     FIRST_LESSON = 256          # requests
     SHORTEST = 1024             # requests between lessons, once there were some
     EARLY = 4                   # lessons in a turnover at first,
-    LATE = 2                    # and later,
+    LATE = 1                    # and later,
     YOUNG = 64                  # after so many
     CENSUS = 1024               # entries looked at; twice as many ghosts
     ENTRIES_A_PIECE = 64
     SETS_A_PIECE = 16
-    KINDS_A_PIECE = 8           # most of which nothing is known
+    KINDS_A_PIECE = 8           # until one is worked out
     PRIOR = 30                  # entries that the prior counts as,
     SMOOTHING = 16              # entries that the expectation counts as
     LONG_GHOSTS = 16            # ghosts for each entry in a small cache,
@@ -55,6 +57,8 @@ cdef enum:
     FIRST_SUSPENSION = 8        # lessons that it decides then
     LONGEST_SUSPENSION = 64
     NEWS = 64                   # uses and returns that make a lesson worth its time
+    THOROUGH = 16               # lessons in which all kinds are worked out; then those with news,
+    RARELY = 8                  # and of the others one in so many
     MOST_PUT_OFF = 3            # lessons in a row without
     ENOUGH = 256                # requests that say something
 
@@ -70,6 +74,7 @@ cdef enum:
 cdef extern from *:
     """
     #define HC_DEAD_BAND .1
+    #define HC_NEWS_SHARE .05f
     static const float hc_nothing[33];
     /* How the hazard of entries used once rises with their age: 2 ** (age / 8), up to 5. */
     static const float hc_strangers_rise[33] = {
@@ -80,11 +85,19 @@ cdef extern from *:
     static const double hc_starts[34] = {
         0, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768,
         1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536};
+    /* What an entry without a hope is worth, less when it is old. */
+    static const float hc_hopeless[33] = {
+        1e-12f, 5e-13f, 4e-13f, 3e-13f, 2.5e-13f, 2e-13f, 1.4e-13f, 1.1e-13f, 8e-14f, 6e-14f,
+        4e-14f, 3e-14f, 2e-14f, 1.5e-14f, 1e-14f, 8e-15f, 5e-15f, 4e-15f, 2.6e-15f, 2e-15f,
+        1.3e-15f, 1e-15f, 6e-16f, 5e-16f, 3e-16f, 2.5e-16f, 1.6e-16f, 1.2e-16f, 8e-17f, 6e-17f,
+        4e-17f, 3e-17f, 2e-17f};
     """
     const double DEAD_BAND "HC_DEAD_BAND"
+    const float NEWS_SHARE "HC_NEWS_SHARE"
     const float NOTHING "hc_nothing"[33]
     const float STRANGERS_RISE "hc_strangers_rise"[33]
     const double STARTS "hc_starts"[34]
+    const float HOPELESS "hc_hopeless"[33]
 
 
 cdef inline bint lessons_start(Learned* learned, uint64_t capacity) noexcept nogil:
@@ -101,7 +114,7 @@ cdef inline bint lessons_start(Learned* learned, uint64_t capacity) noexcept nog
         PyMem_RawFree(knowledge)
         return False
     for lane in range(LANES):
-        knowledge.rank[lane] = NEVER
+        knowledge.lanes.rank[lane] = NEVER
     knowledge.next_rank = NEVER
     knowledge.first = NEVER
     learned.knowledge = knowledge
@@ -109,6 +122,7 @@ cdef inline bint lessons_start(Learned* learned, uint64_t capacity) noexcept nog
     knowledge.lesson.interval = FIRST_LESSON
     knowledge.lesson.due = now_of(learned) + FIRST_LESSON
     knowledge.lesson.suspension = FIRST_SUSPENSION
+    knowledge.lesson.ages = AGES
     for family in range(FREQUENCIES):
         learn_expectation(knowledge, family)
     for kind in range(KINDS):
@@ -160,6 +174,7 @@ cdef inline void lessons_turn(Learned* learned, Entry* entries, uint32_t count) 
         lesson.done += 1
         if lesson.done == FREQUENCIES:
             judge(learned, fade(learned))
+            lesson.ages = ages_seen(lesson)
             begin(lesson, EXPECTATIONS, FREQUENCIES)
     elif lesson.part == EXPECTATIONS:
         learn_expectation(knowledge, lesson.done)
@@ -251,7 +266,7 @@ cdef inline void look_at_ghosts(Learned* learned) noexcept nogil:
     while lesson.done < end:
         ghosts = &knowledge.graveyard.sets[lesson.first_set]
         for way in range(WAYS):
-            if is_ghost(ghosts, way):
+            if ghosts.tags[way]:
                 knowledge.at_risk[ghosts.kind[way]][age_of(learned, ghosts.last[way])] += weight
         lesson.first_set = (lesson.first_set + 1) & knowledge.graveyard.mask
         lesson.done += 1
@@ -267,7 +282,7 @@ cdef inline void sum_up(Knowledge* knowledge, uint32_t frequency, float left) no
     cdef float* hits
     cdef float* deaths
     cdef float* risk
-    cdef float older, undecided
+    cdef float older, undecided, total
     cdef uint32_t kind
     cdef int age
     memset(lesson.some_hits[frequency], 0, sizeof(lesson.some_hits[frequency]))
@@ -283,7 +298,9 @@ cdef inline void sum_up(Knowledge* knowledge, uint32_t frequency, float left) no
         ):
             continue
         older = 0
+        total = 0
         for age in range(AGES - 1, -1, -1):
+            total += hits[age] + deaths[age]
             hits[age] *= left
             deaths[age] *= left
             undecided = deaths[age] + risk[age]
@@ -291,6 +308,8 @@ cdef inline void sum_up(Knowledge* knowledge, uint32_t frequency, float left) no
             older += hits[age] + undecided
             lesson.some_hits[frequency][age] += hits[age]
             lesson.some_risk[frequency][age] += risk[age]
+        knowledge.news[kind] += total - knowledge.known[kind]
+        knowledge.known[kind] = total * left
     for age in range(AGES):
         lesson.all_hits[age] += lesson.some_hits[frequency][age]
         lesson.all_risk[age] += lesson.some_risk[frequency][age]
@@ -369,7 +388,7 @@ cdef inline void learn_expectation(Knowledge* knowledge, uint32_t family) noexce
                 1 / (1 + (STARTS[age] + STARTS[age + 1]) / 2)
             )
     else:
-        solve(lesson.expected[family], lesson.fallback[family])
+        solve(lesson.expected[family], lesson.fallback[family], lesson.ages)
 
 
 cdef inline float prior_of(uint32_t kind, int age) noexcept nogil:
@@ -386,66 +405,86 @@ cdef inline float prior_of(uint32_t kind, int age) noexcept nogil:
 
 
 cdef inline bint learn_index(Knowledge* knowledge, uint32_t kind) noexcept nogil:
-    """Work out the worth of one kind at each age; False when nothing is known of it."""
+    """Work out the worth of one kind at each age; False when there is too little news of it."""
     cdef Lesson* lesson = &knowledge.lesson
     cdef uint32_t family = kind // GAPS
     cdef float* hits = knowledge.hits[kind]
     cdef float* risk = knowledge.at_risk[kind]
     cdef float hazards[33]
+    cdef int ages = lesson.ages
     cdef int age
     if lesson.suspended:
         memcpy(knowledge.worth[kind], lesson.fallback[family], sizeof(lesson.fallback[family]))
         return False
-    if risk[0] < 16 and lesson.by_recency == 0 and lesson.lessons and (
-        lesson.dull or (kind ^ lesson.lessons) & 1
+    if (
+        knowledge.news[kind] < NEWS_SHARE * (SMOOTHING + PRIOR + knowledge.known[kind])
+        and lesson.by_recency == 0 and lesson.lessons > THOROUGH
+        and (lesson.dull or (kind ^ lesson.lessons) & (RARELY - 1))
     ):
-        return False        # nothing new: every other time is enough, if at all
-    for age in range(AGES):
+        return False
+    knowledge.news[kind] = 0
+    for age in range(ages):
         hazards[age] = (
             hits[age] + SMOOTHING * lesson.expected[family][age] + PRIOR * prior_of(kind, age)
         ) / (risk[age] + SMOOTHING + PRIOR)
-    solve(hazards, knowledge.worth[kind])
+    solve(hazards, knowledge.worth[kind], ages)
     return True
 
 
-cdef inline void solve(const float* hazards, float* worth) noexcept nogil:
+cdef inline int ages_seen(Lesson* lesson) noexcept nogil:
+    """How many ages anything has reached, and two more, as entries grow older until next time."""
+    cdef int age = AGES
+    while age > 0 and lesson.all_risk[age - 1] == 0:
+        age -= 1
+    return min(age + 2, AGES)
+
+
+cdef inline void solve(const float* hazards, float* worth, int ages) noexcept nogil:
     """Turn the hazards of the ages into what is to be gained from each age on."""
     cdef double hazard[33]
     cdef double alive[33]       # share of the entries that reaches the age
-    cdef double times[34]       # of the hull's points, the nearest last: the time to come
-    cdef double gains[34]       # and the hits
+    cdef double times[67]       # of the hull's points, the nearest last: the time to come
+    cdef double gains[67]       # and the hits
     cdef double left = 1
     cdef double time = 0
     cdef double gain = 0
-    cdef double middle_time, middle_gain, best_time, best_gain, more_time, more_gain
-    cdef int age, k
-    cdef int points = 0
-    for age in range(AGES):
+    cdef double more_time, more_gain
+    cdef int age
+    cdef int last = 0
+    for age in range(ages):
         hazard[age] = min(<double> hazards[age], 0.999)
         alive[age] = left
         left *= 1 - hazard[age]
-    for age in range(AGES - 1, -1, -1):
-        while points > 1 and (
-            (gain - gains[points - 1]) * (time - times[points - 2])
-            <= (gain - gains[points - 2]) * (time - times[points - 1])
-        ):
-            points -= 1
-        times[points] = time    # the end of this age is the nearest of the points
-        gains[points] = gain
-        points += 1
-        # From the middle of the age, where its entries stand on average.
+    times[0] = 0
+    gains[0] = 0
+    for age in range(ages - 1, -1, -1):
         more_time = alive[age] * width_of(age)
         more_gain = alive[age] * hazard[age]
-        middle_time = time + 0.5 * more_time * (1 - 0.75 * hazard[age])
-        middle_gain = gain + 0.5 * more_gain
-        best_time = 1
-        best_gain = 0
-        for k in range(points - 1, -1, -1):
-            if (middle_gain - gains[k]) * best_time > best_gain * (middle_time - times[k]):
-                best_time = middle_time - times[k]
-                best_gain = middle_gain - gains[k]
-            elif best_gain > 0:
-                break
-        worth[age] = <float> (best_gain / best_time + 1e-12 / (1 + STARTS[age]))
+        # From the middle of the age, where its entries stand on average.
+        last = put_on_hull(
+            times, gains, last, time + 0.5 * more_time * (1 - 0.75 * hazard[age]),
+            gain + 0.5 * more_gain,
+        )
+        worth[age] = HOPELESS[age] + <float> (
+            (gains[last] - gains[last - 1]) / (times[last] - times[last - 1])
+        )
         time += more_time * (1 - 0.5 * hazard[age])     # seen from the start of the age
         gain += more_gain
+        last = put_on_hull(times, gains, last, time, gain)
+    for age in range(ages, AGES):
+        worth[age] = worth[age - 1]
+
+
+cdef inline int put_on_hull(
+    double* times, double* gains, int last, double time, double gain
+) noexcept nogil:
+    """Add a point to the left of all others; what it hides goes. Returns where it is."""
+    while last > 0 and (
+        (gain - gains[last]) * (time - times[last - 1])
+        <= (gain - gains[last - 1]) * (time - times[last])
+    ):
+        last -= 1
+    last += 1
+    times[last] = time
+    gains[last] = gain
+    return last

@@ -470,7 +470,7 @@ cdef class Marks:
                         -width_of(age) * (shared.hits[kind][age] + lean * family[age])
                         / (shared.exposure[kind][age] + lean)
                     ))
-                solve(hazards, shared.worth[kind])
+                solve(hazards, shared.worth[kind], AGES)
 
     cdef void _add_up(self, int first, int count, double* hits, double* exposure) noexcept nogil:
         cdef int kind, age
