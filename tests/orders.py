@@ -130,12 +130,15 @@ class Grades(Recency):
         return [key for grade in sorted(self.lists) for key in self.lists[grade]]
 
     def copied(self) -> Grades:
-        """Frequencies and values travel; all are used now, the coldest first."""
+        """All stand as they did, in relation to the clock, which starts anew."""
         order = Grades(self.weights)
-        for key in self.coldest():
-            seat = self.seats[key]
-            order.seats[key] = Seat(seat.frequency, seat.offset)
-            order.place(key)
+        for grade in sorted(self.lists):
+            for key in self.lists[grade]:
+                seat = self.seats[key]
+                octave = (order.clock // OCTAVE) - (self.clock // OCTAVE - seat.octave)
+                moved = grade - self.clock + order.clock
+                order.seats[key] = Seat(seat.frequency, seat.offset, octave, moved)
+                order.lists.setdefault(moved, []).append(key)
         return order
 
 

@@ -19,7 +19,7 @@ from hybridcore._native.fastcall cimport (
 from hybridcore._native.memory cimport MemoryStore, lookup, store_put_hashed
 from hybridcore._native.objects cimport likely, mix, object_hash, unlikely
 from hybridcore._native.policy cimport (
-    policy_coldest, policy_count_uses, policy_free, policy_init, policy_set_frequency,
+    policy_coldest, policy_count_uses, policy_free, policy_init, policy_restore,
     policy_touch,
 )
 from hybridcore._native.recency cimport recency_add, recency_remove
@@ -270,8 +270,8 @@ cdef class BoundedMapping:
         for key, value, uses, deadline in rows:
             put(self, key, value)
             i = find(self, key)
-            policy_set_frequency(
-                &self.store.table.policy, self.store.table.entries, <uint32_t> i, uses
+            policy_restore(
+                &self.store.table.policy, self.store.table.entries, <uint32_t> i, uses, 0
             )
             if deadline is not None:
                 self._native_date(key, deadline, None)

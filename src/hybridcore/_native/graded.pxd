@@ -246,3 +246,31 @@ cdef inline uint32_t graded_hotter(Graded* graded, Entry* entries, uint32_t i) n
         return NIL
     newer = first_used(graded, lowest + passed + 1, RING - 1 - passed)
     return graded.ring.coldest[newer] if newer != NIL else NIL
+
+
+cdef inline uint32_t graded_standing(
+    Graded* graded, Entry* entries, uint32_t i, uint32_t colder
+) noexcept nogil:
+    """Where the entry stands, given that of the next colder one, for `graded_stand`.
+
+    That is how far its grade is above the lowest, and how many octaves ago it was used.
+    """
+    cdef Links* links = &entries[i].policy.links
+    cdef uint32_t above = colder >> 8
+    if links.older & END:
+        above = ((links.older ^ END) - (graded.clock + ABOVE + 1)) & (RING - 1)
+    return above << 8 | <uint8_t> (graded.clock // OCTAVE - links.octave)
+
+
+cdef inline void graded_stand(
+    Graded* graded, Entry* entries, uint32_t i, uint8_t frequency, uint32_t standing
+) noexcept nogil:
+    """Put an entry where one of another cache stood, above those put there before."""
+    cdef Links* links = &entries[i].policy.links
+    graded_remove(graded, entries, i)
+    links.frequency = frequency
+    links.octave = <uint8_t> (graded.clock // OCTAVE - standing)
+    link_hot(
+        graded.ring, entries, i,
+        (graded.clock + ABOVE + 1 + min(standing >> 8, <uint32_t> RING - 1)) & (RING - 1),
+    )

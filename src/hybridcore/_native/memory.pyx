@@ -18,13 +18,12 @@ from hybridcore._native.entry cimport NIL, OUTDATED, Entry, Extra
 from hybridcore._native.fastcall cimport (
     METH_FASTCALL, METH_KEYWORDS, PyMethodDef, add_method, default_argument, own_method,
 )
-from hybridcore._native.ghosts cimport WAYS
 from hybridcore._native.histogram cimport Histogram, end_timing, start_timing
 from hybridcore._native.invariants cimport check_table
-from hybridcore._native.learned cimport Lesson, now_of
+from hybridcore._native.learned cimport now_of
 from hybridcore._native.policy cimport (
-    LEARNED, Policy, policy_bytes, policy_free, policy_frequency, policy_init, policy_resized,
-    policy_set_frequency, policy_settle, policy_study, policy_worth,
+    LEARNED, Policy, policy_bytes, policy_free, policy_frequency, policy_init, policy_settle,
+    policy_study, policy_worth,
 )
 from hybridcore._native.probe cimport Event
 from hybridcore._native.removals cimport Removal, Removals, removals_init, removals_next
@@ -46,12 +45,15 @@ cdef object MISSING = object()
 
 include "memory/arguments.pxi"
 include "memory/lookup.pxi"
+include "memory/doubt.pxi"
 include "memory/sampling.pxi"
 include "memory/order.pxi"
 include "memory/probing.pxi"
 include "memory/removal.pxi"
 include "memory/eviction.pxi"
 include "memory/writing.pxi"
+include "memory/copying.pxi"
+include "memory/knowledge.pxi"
 
 
 cdef class MemoryStore:
@@ -252,63 +254,32 @@ cdef class MemoryStore:
     @cython.critical_section
     def confirm(self, key, uint16_t epoch, /):
         """Let an entry be fresh in an epoch, which is that before it was found to be valid."""
-        cdef int64_t i = find(self, key)
-        if i >= 0:
-            table_need_extras(&self.table)
-            self.table.extras[i].epoch = epoch
+        confirm(self, key, epoch)
 
     @cython.critical_section
     def outdate(self, key, /):
         """Let the entry be stale until it is confirmed or replaced; return whether it is there."""
-        cdef int64_t i = find(self, key)
-        if i < 0:
-            return False
-        table_need_extras(&self.table)
-        self.table.extras[i].epoch = OUTDATED
-        return True
+        return confirm(self, key, OUTDATED)
 
     @cython.critical_section
     def outdate_all(self):
         """Let every entry be stale. O(entries)."""
-        cdef uint32_t i
-        table_need_extras(&self.table)
-        for i in range(self.table.count):
-            self.table.extras[i].epoch = OUTDATED
+        outdate_all(self)
 
     @cython.critical_section
     def doubted(self, key, /):
         """0 for an entry that is certain or absent, 1 if it is to be confirmed, 2 if outdated."""
-        cdef int64_t i = find(self, key)
-        if i < 0 or self.table.extras == NULL or not is_doubtful(self, i):
-            return 0
-        return 2 if self.table.extras[i].epoch == OUTDATED else 1
+        return doubted(self, key)
 
     @cython.critical_section
     def doubt(self):
         """Let the entries that are watched be stale until they are confirmed. O(1) as a rule."""
-        cdef uint32_t i
-        self.epoch += 1
-        if self.epoch < OUTDATED:
-            return
-        self.epoch = 3
-        if self.table.extras != NULL:       # once in 65 533 times
-            for i in range(self.table.count):
-                if self.table.extras[i].epoch not in (0, OUTDATED):
-                    self.table.extras[i].epoch = 1
+        doubt(self)
 
     @cython.critical_section
     def annotate(self, key, note, /):
         """Give the entry, fresh or stale, another note; return whether it is there."""
-        cdef int64_t i = find(self, key)
-        cdef PyObject* former
-        if i < 0:
-            return False
-        table_need_extras(&self.table)
-        former = self.table.extras[i].note
-        Py_INCREF(note)
-        self.table.extras[i].note = <PyObject*> note
-        Py_XDECREF(former)
-        return True
+        return annotate(self, key, note)
 
     @cython.critical_section
     def frequency(self, key, /):
@@ -332,22 +303,7 @@ cdef class MemoryStore:
 
         ``ttl_left`` is None for an entry that never expires, 0 or less for a stale one.
         """
-        cdef int64_t now = clock(self) if self.table.wheel != NULL else 0
-        cdef int64_t i = find(self, key)
-        cdef Extra* extra
-        if i < 0:
-            return None
-        value = <object> self.table.entries[i].value
-        if self.table.extras == NULL:
-            return value, None, None
-        if has_ended(self, i, now):
-            return None
-        extra = &self.table.extras[i]
-        return (
-            value,
-            (extra.deadline - now) / 1e9 if extra.deadline else None,
-            <object> extra.note if extra.note != NULL else None,
-        )
+        return held(self, key)
 
     def setdefault(self, key, /, default=None):
         """Return the value of the key, storing ``default`` first if it is not there."""
@@ -391,20 +347,7 @@ cdef class MemoryStore:
         Raises:
             KeyError: the cache is empty.
         """
-        cdef Removals removals
-        cdef uint32_t i
-        expire(self)
-        removals_init(&removals)
-        with cython.critical_section(self):
-            i = victim(self, NIL)
-            if i == NIL:
-                raise KeyError(f"popitem(): {type(self).__name__} is empty") from None
-            # A new tuple may run the garbage collector, and that any code: after the entry is out.
-            key = <object> self.table.entries[i].key
-            value = <object> self.table.entries[i].value
-            take_out(self, i, EXPLICIT, &removals)
-        release(self, &removals)
-        return key, value
+        return pop_victim(self)
 
     def clear(self):
         """Remove every entry."""
@@ -443,50 +386,18 @@ cdef class MemoryStore:
 
     def resize_to(self, limit, /):
         """Set a new bound and evict down to it."""
-        cdef int64_t bound = NO_LIMIT if limit is None else limit
-        cdef bint counted = self.sizer is None and not self.estimates
-        expire(self)
-        with cython.critical_section(self):
-            set_limit(self, bound)
-            policy_resized(&self.table.policy, bound if counted and limit is not None else 0)
-            if self.size >= self.study_from and self.limit != NO_LIMIT:
-                policy_study(&self.table.policy, capacity_of(self))
-            self.shrinking += 1
-        try:
-            while self.size > <uint64_t> self.limit and evict_batch(
-                self, BATCH, INT64_MAX, True
-            ):
-                pass
-        finally:
-            with cython.critical_section(self):
-                self.shrinking -= 1
+        resize_to(self, NO_LIMIT if limit is None else limit)
 
     def evict(self, n=1, /):
         """Evict ``n`` entries, those that the policy would evict next; return how many were.
 
         Other threads have a turn after every 1024.
         """
-        cdef int64_t wanted = checked_amount("n", n)
-        cdef int64_t evicted = 0
-        cdef int64_t some = 1
-        expire(self)
-        while evicted < wanted and some:
-            some = evict_batch(
-                self, min(wanted - evicted, <int64_t> BATCH), INT64_MAX, False
-            )
-            evicted += some
-        return evicted
+        return evict_some(self, checked_amount("n", n))
 
     def evict_bytes(self, size, /):
         """Evict entries of this total size or more, as `evict` does; return what they counted."""
-        cdef uint64_t wanted = checked_amount("size", size)
-        cdef uint64_t before = self.removed_size[SIZE]
-        expire(self)
-        while self.removed_size[SIZE] - before < wanted and evict_batch(
-            self, BATCH, <int64_t> (wanted - (self.removed_size[SIZE] - before)), False
-        ):
-            pass
-        return self.removed_size[SIZE] - before
+        return evict_bytes(self, checked_amount("size", size))
 
     @cython.critical_section
     def freeze(self, bint frozen=True, /):
@@ -523,22 +434,7 @@ cdef class MemoryStore:
         the requests seen, the requests until the next lesson, the shares of requests that were
         kept and that LRU would have kept since the last lesson, and the ghosts there is room for.
         """
-        cdef Policy* policy = &self.table.policy
-        cdef Lesson* lesson
-        if policy.rule != LEARNED:
-            return None
-        if policy.learned.knowledge == NULL:
-            return (
-                0, 0, policy.learned.frozen, False, False, policy.learned.requests, None, 0.0, 0.0,
-                0,
-            )
-        lesson = &policy.learned.knowledge.lesson
-        return (
-            lesson.lessons, lesson.vetoes, policy.learned.frozen, lesson.suspended > 0,
-            lesson.on_target, policy.learned.requests,
-            max(<int32_t> (lesson.due - now_of(&policy.learned)), 0), lesson.kept, lesson.recent,
-            (<uint64_t> policy.learned.knowledge.graveyard.mask + 1) * WAYS,
-        )
+        return knowledge_of(self)
 
     @cython.critical_section
     def options(self):
@@ -550,57 +446,20 @@ cdef class MemoryStore:
         )
 
     def entries(self):
-        """Return ``(key, value, ttl, ttl_left, size, cost, importance, frequency)`` of each entry.
+        """Return a tuple of each entry, for `restore`.
 
-        ``ttl`` and ``ttl_left`` are nanoseconds, 0 without an expiry. With fixed weights the next
-        to be evicted comes first, else the least recently used.
+        They are ``(key, value, ttl, ttl_left, size, cost, importance, frequency, standing)``.
+        ``ttl`` and ``ttl_left`` are nanoseconds, 0 without an expiry; ``standing`` says with fixed
+        weights how far above others the entry stands. With those the next to be evicted comes
+        first, else the least recently used.
         """
-        cdef list rows = []
-        cdef int64_t now
-        cdef Extra* extra
-        cdef Rank* ranks
-        cdef uint32_t k, i
-        cdef uint64_t version
         expire(self)
-        with cython.critical_section(self):
-            now = clock(self)
-            version = self.table.version
-            ranks = rank(self, BY_USE)
-            try:
-                for k in range(self.table.count):
-                    i = ranks[k].entry
-                    key = <object> self.table.entries[i].key
-                    value = <object> self.table.entries[i].value
-                    uses = policy_frequency(&self.table.policy, self.table.entries, i)
-                    if self.table.extras == NULL:
-                        rows.append((key, value, 0, 0, 1, 1.0, 1.0, uses))
-                    else:
-                        extra = &self.table.extras[i]
-                        left = max(extra.deadline - now, 1) if extra.deadline else 0
-                        rows.append((
-                            key, value, extra.ttl, left, extra.size, extra.cost,
-                            extra.importance, uses,
-                        ))
-                    if version != self.table.version:
-                        raise RuntimeError("the cache was changed while its entries were read")
-            finally:
-                PyMem_RawFree(ranks)
-        return rows
+        return rows_of(self)
 
     def restore(self, rows, /):
         """Put back what `entries` returned."""
-        cdef int64_t i
-        for key, value, ttl, left, size, cost, importance, frequency in rows:
-            store_put(self, key, value, size, left, 0, cost, importance, NULL)
-            with cython.critical_section(self):
-                i = find_fresh(self, key)
-                if i < 0:
-                    continue
-                policy_set_frequency(
-                    &self.table.policy, self.table.entries, <uint32_t> i, frequency
-                )
-                if ttl and self.table.extras != NULL:
-                    self.table.extras[i].ttl = ttl
+        for row in rows:
+            put_back(self, row)
 
     @cython.critical_section
     def memory_bytes(self):

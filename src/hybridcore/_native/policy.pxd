@@ -12,10 +12,12 @@ from hybridcore._native.entry cimport NIL, Entry, Extra
 from hybridcore._native.ghosts cimport LINE
 from hybridcore._native.graded cimport (
     Graded, graded_add, graded_clear, graded_coldest, graded_evicted, graded_free, graded_hotter,
-    graded_init, graded_moved, graded_remove, graded_touch, graded_value, place,
+    graded_init, graded_moved, graded_remove, graded_stand, graded_standing, graded_touch,
+    graded_value,
 )
 from hybridcore._native.learned cimport (
-    A_TURNOVER, Learned, kind_of, learned_add, learned_evicted, learned_judge, learned_refuses,
+    A_TURNOVER, Learned, kind_of, learned_add, learned_evicted, learned_expect, learned_judge,
+    learned_refuses,
     learned_touch, learned_victim, least_recently_used, now_of, worth_of,
 )
 from hybridcore._native.lessons cimport (
@@ -109,6 +111,12 @@ cdef inline void policy_study(Policy* policy, uint64_t capacity) noexcept nogil:
         and capacity >= WORTH_LEARNING
     ):
         lessons_start(&policy.learned, capacity)
+
+
+cdef inline void policy_expect(Policy* policy, uint32_t hash) noexcept nogil:
+    """A key of that hash is about to come in."""
+    if policy.rule == LEARNED:
+        learned_expect(&policy.learned, hash)
 
 
 cdef inline void policy_add(Policy* policy, Entry* entries, uint32_t i) noexcept nogil:
@@ -247,18 +255,23 @@ cdef inline uint32_t policy_frequency(Policy* policy, Entry* entries, uint32_t i
     return entries[i].policy.habit.frequency
 
 
-cdef inline void policy_set_frequency(
-    Policy* policy, Entry* entries, uint32_t i, uint32_t frequency
+cdef inline uint32_t policy_standing(
+    Policy* policy, Entry* entries, uint32_t i, uint32_t colder
 ) noexcept nogil:
-    """Tell how often an entry that was added just now had been used elsewhere."""
+    """Where the entry stands in the order, as a number that says it to a copy; 0: by the order."""
+    return graded_standing(&policy.graded, entries, i, colder) if policy.rule == GRADED else 0
+
+
+cdef inline void policy_restore(
+    Policy* policy, Entry* entries, uint32_t i, uint32_t frequency, uint32_t standing
+) noexcept nogil:
+    """Tell of an entry added just now how often it was used elsewhere, and its standing there."""
     cdef uint8_t known = <uint8_t> max(min(frequency, <uint32_t> 255), <uint32_t> 1)
     if policy.rule == LEARNED and known > 1:
         entries[i].policy.habit.frequency = known
         entries[i].policy.habit.kind = kind_of(known, A_TURNOVER)
-    elif policy.rule == GRADED and known > 1:
-        graded_remove(&policy.graded, entries, i)
-        entries[i].policy.links.frequency = known
-        place(&policy.graded, entries, i)
+    elif policy.rule == GRADED:
+        graded_stand(&policy.graded, entries, i, known, standing)
     elif policy.rule == USES and frequency > 1:
         uses_set(&policy.uses, entries, i, frequency)
 

@@ -1,11 +1,11 @@
 """Making room: what has expired goes first, then what the policy names.
 
-Except for `expire`, `fresh_count` and `evict_batch`, these are called within the section of the
-store.
+Except for `expire`, `fresh_count`, `evict_batch` and those that call it, these are called within
+the section of the store.
 """
 
 from hybridcore._native.policy cimport (
-    policy_evicted, policy_grade, policy_learn, policy_refuses, policy_victim,
+    policy_evicted, policy_grade, policy_learn, policy_refuses, policy_resized, policy_victim,
 )
 from hybridcore._native.table cimport table_replace
 from hybridcore._native.wheel cimport DUE
@@ -195,6 +195,47 @@ cdef int64_t evict_batch(
     with nogil:
         pass
     return evicted
+
+
+cdef int64_t evict_some(MemoryStore store, int64_t wanted) except -1:
+    """Evict so many entries; returns how many were."""
+    cdef int64_t evicted = 0
+    cdef int64_t some = 1
+    expire(store)
+    while evicted < wanted and some:
+        some = evict_batch(store, min(wanted - evicted, <int64_t> BATCH), INT64_MAX, False)
+        evicted += some
+    return evicted
+
+
+cdef object evict_bytes(MemoryStore store, uint64_t wanted):
+    """Evict entries of this total size or more; returns what they counted."""
+    cdef uint64_t before = store.removed_size[SIZE]
+    expire(store)
+    while store.removed_size[SIZE] - before < wanted and evict_batch(
+        store, BATCH, <int64_t> (wanted - (store.removed_size[SIZE] - before)), False
+    ):
+        pass
+    return store.removed_size[SIZE] - before
+
+
+cdef int resize_to(MemoryStore store, int64_t bound) except -1:
+    """Set a new bound and evict down to it."""
+    cdef bint counted = store.sizer is None and not store.estimates
+    expire(store)
+    with cython.critical_section(store):
+        set_limit(store, bound)
+        policy_resized(&store.table.policy, bound if counted and bound != NO_LIMIT else 0)
+        if store.size >= store.study_from and store.limit != NO_LIMIT:
+            policy_study(&store.table.policy, capacity_of(store))
+        store.shrinking += 1
+    try:
+        while store.size > <uint64_t> store.limit and evict_batch(store, BATCH, INT64_MAX, True):
+            pass
+    finally:
+        with cython.critical_section(store):
+            store.shrinking -= 1
+    return 0
 
 
 cdef uint64_t capacity_of(MemoryStore store) noexcept:

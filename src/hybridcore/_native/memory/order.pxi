@@ -3,11 +3,12 @@
 from cpython.mem cimport PyMem_RawMalloc
 from libc.stdlib cimport qsort
 
-from hybridcore._native.policy cimport policy_coldest, policy_hotter
+from hybridcore._native.policy cimport policy_coldest, policy_hotter, policy_standing
 
 cdef struct Rank:
     double key              # the lowest first
     uint32_t entry
+    uint32_t standing       # with fixed weights, see `policy_standing`
 
 
 cdef enum:
@@ -24,12 +25,14 @@ cdef Rank* rank(MemoryStore store, int by) except NULL:
     """All entries in the order of eviction, or, by the learned policy, of use; to be freed."""
     cdef Table* table = &store.table
     cdef Rank* ranks = <Rank*> PyMem_RawMalloc((<size_t> table.count + 1) * sizeof(Rank))
+    cdef uint32_t standing = 0
     cdef uint32_t k, i
     if ranks == NULL:
         raise MemoryError()
     if table.policy.rule == LEARNED:
         for i in range(table.count):
             ranks[i].entry = i
+            ranks[i].standing = 0
             if by == BY_WORTH:
                 ranks[i].key = policy_worth(&table.policy, table.entries, table.extras, i)
             else:
@@ -41,7 +44,9 @@ cdef Rank* rank(MemoryStore store, int by) except NULL:
     i = policy_coldest(&table.policy)
     k = 0
     while i != NIL:
+        standing = policy_standing(&table.policy, table.entries, i, standing)
         ranks[k].entry = i
+        ranks[k].standing = standing
         k += 1
         i = policy_hotter(&table.policy, table.entries, i)
     return ranks

@@ -93,6 +93,24 @@ cdef void notify(object listener, PyObject* key, PyObject* value, int cause) noe
     Py_XDECREF(answer)
 
 
+cdef tuple pop_victim(MemoryStore store):
+    """Remove the entry that would be evicted next and return its key and value."""
+    cdef Removals removals
+    cdef uint32_t i
+    expire(store)
+    removals_init(&removals)
+    with cython.critical_section(store):
+        i = victim(store, NIL)
+        if i == NIL:
+            raise KeyError(f"popitem(): {type(store).__name__} is empty") from None
+        # A new tuple may run the garbage collector, and that any code: after the entry is out.
+        key = <object> store.table.entries[i].key
+        value = <object> store.table.entries[i].value
+        take_out(store, i, EXPLICIT, &removals)
+    release(store, &removals)
+    return key, value
+
+
 cdef bint take_all(MemoryStore store, Table* old) noexcept:
     """Move all entries out of the store; False when memory is out."""
     old[0] = store.table

@@ -3,7 +3,7 @@
 from libc.math cimport fmin, pow
 
 from hybridcore._native.footprint cimport footprint
-from hybridcore._native.policy cimport policy_value
+from hybridcore._native.policy cimport policy_expect, policy_value
 from hybridcore._native.table cimport gap_for, table_add, table_probe_for, table_reserve
 from hybridcore._native.wheel cimport TICK_BITS, wheel_add, wheel_remove
 
@@ -127,6 +127,7 @@ cdef bint set_plain(
         leave(&section)
         return False
     else:
+        policy_expect(&store.table.policy, hash)
         i = swap(store, key, value, hash, gap, &gone)
         policy_settle(
             &store.table.policy, store.table.entries, NULL, store.table.count, <uint32_t> i
