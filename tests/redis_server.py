@@ -37,10 +37,14 @@ def free_port() -> int:
 class RedisServer:
     """A server that can be killed and started again, with what it has saved."""
 
+    programs: tuple[str, ...] = ("redis-server", "valkey-server")
+    """The first of them that is here."""
+
     def __init__(self, directory: Path, *options: str, sentinel: bool = False) -> None:
-        program = next(filter(None, map(shutil.which, ("redis-server", "valkey-server"))), None)
+        program = next(filter(None, map(shutil.which, self.programs)), None)
         if program is None:
-            pytest.skip("there is no redis-server here: apt-get install redis-server")
+            name = self.programs[0]
+            pytest.skip(f"there is no {name} here: apt-get install {name}")
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self._log = directory / "log"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager, suppress
-from random import getrandbits
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import proxy
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 1000
 """Entries that a cache without a disk keeps to be looked at."""
+
+
+def _new_node() -> int:
+    return int.from_bytes(os.urandom(8), "big") >> 1
 
 
 class Follower(Protocol):
@@ -59,7 +63,7 @@ class Coherence:
     def __init__(self, follower: Follower) -> None:
         self.generation = Generation()
         """What a hit in memory compares: not current when others have invalidated something."""
-        self.node = getrandbits(63)
+        self.node = _new_node()
         self.clock = HybridClock()
         self._follower: Follower = proxy(follower)
         self._lock = RLock()
@@ -73,8 +77,9 @@ class Coherence:
         self._forgotten = 0  # what was changed before is not known any more
 
     def start_afresh(self) -> None:
-        """After a fork."""
+        """After a fork: the child is a node of its own, which its parent has to follow."""
         self._lock = RLock()
+        self.node = _new_node()
 
     def stats(self) -> CoherenceStats:
         """A snapshot of what was counted."""

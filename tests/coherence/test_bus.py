@@ -221,10 +221,18 @@ class Worker:
 KEYS = 5
 
 
-@pytest.fixture
-def world(tmp_path):
-    """A redis-server, an origin that all share, and two hosts of two processes each."""
-    server = RedisServer(tmp_path / "redis")
+class Redis(RedisServer):
+    programs = ("redis-server",)
+
+
+class Valkey(RedisServer):
+    programs = ("valkey-server",)
+
+
+@pytest.fixture(params=[Redis, Valkey])
+def world(tmp_path, request):
+    """A server, an origin that all share, and two hosts of two processes each."""
+    server = request.param(tmp_path / "redis")
     origin = multiprocessing.get_context("spawn").Array("q", KEYS)
     workers = []
     try:
