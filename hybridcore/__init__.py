@@ -56,8 +56,10 @@ if TYPE_CHECKING:
     from hybridcore.features import disable, disabled, enable, is_enabled
     from hybridcore.hybrid import HybridCache
     from hybridcore.invalidation.adaptive_ttl import AdaptiveTtl
+    from hybridcore.invalidation.conflicts import Versioned
     from hybridcore.invalidation.handlers import Invalidate
     from hybridcore.invalidation.redis_bus import RedisBus
+    from hybridcore.invalidation.retention import Retention
     from hybridcore.origins import (
         CacheOrigin,
         CallableOrigin,
@@ -117,6 +119,8 @@ _LAZY = {
     "HttpOrigin": "origins",
     "HybridCache": "hybrid",
     "AdaptiveTtl": "invalidation.adaptive_ttl",
+    "Retention": "invalidation.retention",
+    "Versioned": "invalidation.conflicts",
     "Invalidate": "invalidation.handlers",
     "RedisBus": "invalidation.redis_bus",
     "Lmdb": "disk",
@@ -201,6 +205,7 @@ __all__ = [
     "Redelivery",
     "RedisBus",
     "RedisOrigin",
+    "Retention",
     "Retry",
     "ShardedOrigin",
     "SqlOrigin",
@@ -209,6 +214,7 @@ __all__ = [
     "Validators",
     "ValueTooLargeError",
     "VersionConflictError",
+    "Versioned",
     "Weights",
     "WriteQueue",
     "cached",

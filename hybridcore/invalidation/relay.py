@@ -289,12 +289,15 @@ class Relay:
 
     def _apply(self, state: _State, arrived: list[tuple[str, bytes]]) -> None:
         messages = []
+        batch: set[tuple[int, int]] = set()
         for _, content in arrived:
             if content != START and (message := self._understood(content)).host != state.host:
                 self._counts["received"] += 1
-                if (message.host, message.number) in self._recent:
+                place = message.host, message.number
+                if place in self._recent or place in batch:
                     self._counts["duplicates"] += 1
                 else:
+                    batch.add(place)
                     messages.append(message)
         if messages:
             self._late = time() - messages[-1].stamp / 1e9
