@@ -50,13 +50,13 @@ if TYPE_CHECKING:
     from hybridcore.bulkhead import Bulkhead
     from hybridcore.codec import Codec, Codecs, Compression
     from hybridcore.config import EntryOptions, Memory
+    from hybridcore.conflicts import Versioned
     from hybridcore.decorators import AsyncCached, Cached, cached, lru_cache
     from hybridcore.disk import Admission, Lmdb
     from hybridcore.events import Event, EventBus, EventKind
     from hybridcore.features import disable, disabled, enable, is_enabled
     from hybridcore.hybrid import HybridCache
     from hybridcore.invalidation.adaptive_ttl import AdaptiveTtl
-    from hybridcore.invalidation.conflicts import Versioned
     from hybridcore.invalidation.handlers import Invalidate
     from hybridcore.invalidation.redis_bus import RedisBus
     from hybridcore.invalidation.retention import Retention

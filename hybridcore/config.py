@@ -7,8 +7,8 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from hybridcore.conflicts import Conflict, checked_conflict
 from hybridcore.errors import ConfigurationError
-from hybridcore.invalidation.conflicts import Conflict, checked_conflict
 from hybridcore.patterns import Pattern, PatternTable
 from hybridcore.units import Duration, Size, seconds
 
@@ -96,7 +96,7 @@ class EntryOptions:
       fresh is exact to a sixteenth of its ttl
     - ``max_ttl``: what slides is fresh for so long at most; None: as long as it is used
     - ``conflict``: which value stays when two come without knowing each other, see
-      `hybridcore.invalidation.conflicts.Conflict`
+      `hybridcore.conflicts.Conflict`
 
     >>> EntryOptions(ttl="5m", stale="1h").merged(EntryOptions(ttl=30))
     EntryOptions(ttl=30.0, stale=3600.0)

@@ -1,12 +1,12 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
-from threading import RLock
 from typing import Any
 
 from typing_extensions import disjoint_base
 
 from hybridcore._native.histogram import Histogram
+from hybridcore._native.locks import KeyLock
 from hybridcore._native.memory import MemoryStore
 from hybridcore.config import EntryOptions
 from hybridcore.origins import Origin
@@ -60,7 +60,7 @@ class Straight:
         served: Callable[[Tier, Any], object] | None,
         /,
     ) -> None: ...
-    def attend(self, flights: dict[Any, Flight], locks: list[RLock], /) -> None: ...
+    def attend(self, flights: dict[Any, Flight], locks: list[KeyLock], /) -> None: ...
     def open(
         self,
         loads: bool,

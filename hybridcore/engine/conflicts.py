@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hybridcore.conflicts import Versioned, settled
 from hybridcore.engine.base import Base
 from hybridcore.errors import VersionConflictError
 from hybridcore.invalidation.coherence import SharedCoherence
-from hybridcore.invalidation.conflicts import Versioned, settled
 from hybridcore.invalidation.facts import sliding_fact, version_fact, version_of
 from hybridcore.tiers import State
 

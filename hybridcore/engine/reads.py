@@ -136,7 +136,7 @@ class Reads(Loads):
         disk = self.tiers.disk
         if disk is None or not self._is_on("disk"):
             return False
-        if not self.coherence.raised:
+        if not self.coherence.generation.raised:
             return disk.contains(key)
         copy = self.tiers.on_disk([key], self.rules.of).get(key)
         return copy is not None and copy.state is not State.STALE

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import hybridcore as hc
-from hybridcore.invalidation.conflicts import Versioned
+from hybridcore.conflicts import Versioned
 from hybridcore.testing.local_bus import LocalBus
 from hybridcore.types import Loaded
 from tests.coherence.test_bus import eventually

@@ -756,9 +756,7 @@ def test_reads_see_writes(make, target, tmp_path):
         memory=Memory(10), origin=origin, strategy="write_behind", queue=queue
     ) as store:
         held = threading.Event()
-        queue._drain.target.origin.store = lambda key, value: (
-            held.wait(20) and rows.update(k=value)
-        )
+        queue._drain.target.origin.store = lambda key, value: held.wait(20) and rows.update(k=value)
         store.put("k", "new")
         store.memory.clear()
         assert store.get("k") == "new"
