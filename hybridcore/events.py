@@ -47,6 +47,8 @@ class EventKind(str, Enum):
     PROMOTED = "promoted"
     """A value was copied to the tier above."""
     EVICTED = "evicted"
+    """Memory or disk removed an entry to make room or as it had expired; ``reason`` tells which.
+    Of the disk an event stands for ``count`` entries, without their keys."""
     STORED = "stored"
     DELETED = "deleted"
     CLEARED = "cleared"
@@ -61,7 +63,7 @@ class Event:
     """One thing that happened; there is never a value in it.
 
     ``seconds`` is how long it took and ``reason`` why it happened, where there is such a thing.
-    ``at`` is a time stamp of the clock on the wall.
+    ``at`` is a time stamp of the clock on the wall, ``count`` how many entries it tells of.
     """
 
     kind: EventKind
@@ -70,7 +72,20 @@ class Event:
     seconds: float | None = None
     reason: str | None = None
     at: float = field(default_factory=time)
+    count: int = 1
 
+
+_NOT_OF_READS = frozenset(
+    {
+        EventKind.EVICTED,
+        EventKind.STORED,
+        EventKind.DELETED,
+        EventKind.CLEARED,
+        EventKind.BREAKER,
+        EventKind.TIER_DOWN,
+        EventKind.TIER_UP,
+    }
+)
 
 EventListener = Callable[[Event], object]
 """Hears of events, one after the other, in a thread of its own."""
@@ -94,15 +109,25 @@ class EventBus:
     Args:
         max_waiting: events that may wait for listeners.
         logs: where failures of listeners are told of.
+        changed: called when somebody begins to listen or ends it.
     """
 
-    def __init__(self, max_waiting: int = 10_000, *, logs: RateLimitedLog | None = None) -> None:
+    def __init__(
+        self,
+        max_waiting: int = 10_000,
+        *,
+        logs: RateLimitedLog | None = None,
+        changed: Callable[[], object] | None = None,
+    ) -> None:
         if not isinstance(max_waiting, int) or max_waiting < 1:
             raise ConfigurationError(
                 f"max_waiting is expected to be a number of events, at least 1, got {max_waiting!r}"
             )
         self.wanted: frozenset[EventKind] = frozenset()
         """The kinds that somebody listens to: to be tested before an event is made."""
+        self.wanted_of_reads: frozenset[EventKind] = frozenset()
+        """Of these, what lookups and loads tell of."""
+        self._changed = changed
         self._max_waiting = max_waiting
         self._logs = logs or RateLimitedLog(log)
         self._subscriptions: tuple[_Subscription, ...] = ()
@@ -156,6 +181,7 @@ class EventBus:
         tier: Tier | None = None,
         seconds: float | None = None,
         reason: str | None = None,
+        count: int = 1,
     ) -> None:
         """Tell those who listen to this kind; never waits, never fails."""
         if kind not in self.wanted:
@@ -171,7 +197,7 @@ class EventBus:
                 except RuntimeError:  # no more threads: they would not be told
                     self._dropped += 1
                     return
-        self._queue.put(Event(kind, key, tier, seconds, reason))
+        self._queue.put(Event(kind, key, tier, seconds, reason, count=count))
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until what was emitted so far is delivered; False if that takes longer."""
@@ -196,7 +222,7 @@ class EventBus:
             if self._closed:
                 return self._queue.qsize() == 0
             self._closed = True
-            self.wanted = frozenset()
+            self._want(frozenset())
             thread = self._thread
         if thread is None:
             return True
@@ -222,7 +248,13 @@ class EventBus:
     def _set(self, subscriptions: tuple[_Subscription, ...]) -> None:
         self._subscriptions = subscriptions
         if not self._closed:
-            self.wanted = frozenset().union(*(one.kinds for one in subscriptions))
+            self._want(frozenset().union(*(one.kinds for one in subscriptions)))
+
+    def _want(self, kinds: frozenset[EventKind]) -> None:
+        self.wanted = kinds
+        self.wanted_of_reads = kinds - _NOT_OF_READS
+        if self._changed is not None:
+            self._changed()
 
     def _start(self) -> None:
         if self._thread is None:

@@ -536,6 +536,10 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
 
     # -- beneath --------------------------------------------------------------------------
 
+    def on_removed(self, listener: Callable[[int, int], object] | None) -> None:
+        """Have a listener told how many records this object evicts and expires, by transaction."""
+        self._writer.on_removed = listener
+
     def _open(self) -> Writer:
         if self.closed:
             raise ClosedError("the disk tier was used after close()")

@@ -67,6 +67,8 @@ class Writer:
         clock: Callable[[], int],
     ) -> None:
         self.counts = Counts()
+        self.on_removed: Callable[[int, int], object] | None = None
+        """Called with how many records a transaction evicted, and how many had expired."""
         self._environment = environment
         self._max_bytes = max_bytes
         self._low_water = max_bytes - max_bytes // 50
@@ -178,6 +180,8 @@ class Writer:
                 counts.evicted += removed.evicted
                 counts.evicted_bytes += removed.evicted_bytes
                 counts.expired += removed.expired
+        if removed is not None and self.on_removed is not None:
+            self.on_removed(removed.evicted, removed.expired)
 
     # -- commits --------------------------------------------------------------------------
 

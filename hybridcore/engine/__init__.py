@@ -11,6 +11,7 @@ The two faces differ only in how they carry an effect out: `hybrid` blocks, `aio
     writes     the tiers, and what the strategy says of the origin
     refreshes  loads that nobody waits for
     statistics how it fares
+    evictions  what the tiers remove by themselves, told to who listens
     health     what is wrong with it
 """
 

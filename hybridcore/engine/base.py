@@ -9,8 +9,10 @@ from random import getrandbits
 from threading import RLock
 from time import monotonic, perf_counter, process_time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 from hybridcore._native import Front, Straight, footprint_of
+from hybridcore.engine.evictions import Evictions
 from hybridcore.errors import (
     BreakerOpenError,
     BulkheadFullError,
@@ -91,7 +93,9 @@ class Base:
         """What ``aio`` looks into, as the blocking face looks into itself."""
         self.memory = memory
         self.disk = disk
-        self.events = EventBus()
+        changed = WeakMethod(self._listeners_changed)
+        self.events = EventBus(changed=lambda: _call(changed))
+        self.evictions = Evictions(self.events, memory, disk, self._tell)
         self.attached: list[Attached] = []
         """What speaks to the outside, closed with the cache."""
         self.handlers: Handlers | None = None
@@ -249,9 +253,13 @@ class Base:
         tier: Tier | None = None,
         seconds: float | None = None,
         reason: str | None = None,
+        count: int = 1,
     ) -> None:
         if self.events.wanted and self._is_on("events"):
-            self.events.emit(kind, key, tier, seconds, reason)
+            self.events.emit(kind, key, tier, seconds, reason, count)
+
+    def _listeners_changed(self) -> None:
+        self.evictions.follow()
 
     def _count(self, name: str, by: int = 1) -> None:
         with self._counting:
@@ -283,6 +291,12 @@ class Base:
     def _require_open(self) -> None:
         if self.closed:
             raise ClosedError("this hybrid cache was closed")
+
+
+def _call(method: WeakMethod[Any]) -> None:
+    found = method()
+    if found is not None:
+        found()
 
 
 def _weighs(memory: MemoryStore[Any, Any]) -> Callable[[Any], int] | None:

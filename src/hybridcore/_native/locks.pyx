@@ -53,9 +53,17 @@ cdef class KeyLock:
             hc_store(&self.owner, 0)
             PyThread_release_lock(self.lock)
 
-    def acquire(self):
-        """Wait until nobody else is inside, and go in."""
+    def acquire(self, bint blocking=True):
+        """Go in, when nobody else is inside; False if that is so and we are not to wait."""
+        cdef uint64_t me = PyThread_get_thread_ident()
+        if not blocking and hc_load(&self.owner) != me:
+            if not PyThread_acquire_lock(self.lock, 0):
+                return False
+            hc_store(&self.owner, me)
+            self.depth = 1
+            return True
         self.c_acquire()
+        return True
 
     def release(self):
         """Go out, once for each time that this thread went in."""

@@ -290,6 +290,14 @@ cdef class MemoryStore:
         )
 
     @cython.critical_section
+    def listen(self, listener, /):
+        """Have another listener told of what leaves, None: nobody; returns the former."""
+        former = self.listener
+        self.listener = listener
+        self.is_plain = is_plain(self)
+        return former
+
+    @cython.critical_section
     def bequeath_to(self, heir, /):
         """Have ``heir(key, value, note)`` called with what is evicted to make room and has a note.
 

@@ -172,7 +172,7 @@ cdef object straight_get(Straight self, object front, object key, object default
 
 cdef object options_on_the_way(Straight self, object key):
     """The options of a key that may go this way, else None."""
-    if not self.is_open or self.events.wanted or not is_current(self.generation):
+    if not self.is_open or self.events.wanted_of_reads or not is_current(self.generation):
         return None
     options = self.defaults
     if self.rules is not None:
