@@ -106,30 +106,50 @@ class Loads(Conflicts):
 
     def _ask(self, flight: Flight) -> Steps[None]:
         """Ask the origin, unless another process does and its answer comes in time."""
-        disk = self.tiers.disk
-        if (
-            disk is None
-            or self.spill
-            or flight.options.lease is None
-            or not (self._is_on("single_flight") and self._is_on("disk"))
-        ):
-            yield from self._ask_now(flight)
+        leader = self._lease(flight)
+        if leader and (yield from self._wait_for_others({flight: leader})) == []:
             return
-        pause = _FIRST_PAUSE
-        other = leader = disk.lease(flight.key, flight.options.lease)
-        while other and other == leader:  # after it, who has to load is not waited for again
-            yield Pause(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            self._look_up([flight])
-            if flight.ended:
-                self._count("loaded_elsewhere")
-                return
-            other = disk.lease(flight.key, flight.options.lease)
         try:
             yield from self._ask_now(flight)
         finally:
+            self._release([flight])
+
+    def _lease(self, flight: Flight) -> int:
+        """Who else is loading the key; 0: nobody whom we would wait for, so we may."""
+        disk, seconds = self.tiers.disk, flight.options.lease
+        if disk is None or self.spill or seconds is None:
+            return 0
+        if not (self._is_on("single_flight") and self._is_on("disk")):
+            return 0
+        return disk.lease(flight.key, seconds)
+
+    def _release(self, flights: list[Flight]) -> None:
+        """The loads of these keys have ended."""
+        if self.tiers.disk is not None:
             with suppress(ClosedError):
-                disk.release(flight.key)
+                for flight in flights:
+                    self.tiers.disk.release(flight.key)
+
+    def _wait_for_others(self, leaders: dict[Flight, int]) -> Steps[list[Flight]]:
+        """Wait until some of these keys are there, or to be loaded by us: return the latter.
+
+        After a leader that did not bring a key, who has to load it is not waited for again.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            yield Pause(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            self._look_up(list(leaders))
+            ours = []
+            for flight, leader in list(leaders.items()):
+                if flight.ended:
+                    self._count("loaded_elsewhere")
+                    del leaders[flight]
+                elif self._lease(flight) != leader:
+                    ours.append(flight)
+                    del leaders[flight]
+            if ours or not leaders:
+                return ours
 
     def _ask_now(self, flight: Flight) -> Steps[None]:
         answer: Answer[Any] | Exception
@@ -143,6 +163,21 @@ class Loads(Conflicts):
         self.settle(flight, answer, perf_counter() - started)
 
     def _ask_many(self, flights: list[Flight]) -> Steps[None]:
+        """Ask for what no other process loads, in one call, and then for what those did not bring.
+
+        No lease is held while others are waited for.
+        """
+        leaders = {flight: leader for flight in flights if (leader := self._lease(flight))}
+        ours = [flight for flight in flights if flight not in leaders]
+        while ours or leaders:
+            try:
+                if ours:
+                    yield from self._ask_many_now(ours)
+            finally:
+                self._release(ours)
+            ours = (yield from self._wait_for_others(leaders)) if leaders else []
+
+    def _ask_many_now(self, flights: list[Flight]) -> Steps[None]:
         origin = self.guarded(min(flights, key=_time_limit))
         for flight in flights:
             self._give_version(flight)

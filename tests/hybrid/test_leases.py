@@ -162,3 +162,36 @@ def test_what_is_not_kept_on_disk_is_not_loaded_one_after_the_other(two_stores, 
     assert all(source.asked == ["k"] for source in sources)
     for store in stores:
         store.close()
+
+
+def test_a_batch_leaves_to_others_what_they_load(drive, two_stores):
+    """Its own keys it asks for at once; those that another process loads it finds on disk."""
+    one, other = Source({"a": 1, "b": 1}), Source({"a": 2, "b": 2, "c": 2})
+    go = threading.Event()
+    one.before_load = lambda key: go.wait(20)
+    first, second = two_stores(one, other)
+    pending = drive.start("get_many", first, ["a", "b"])
+    wait_until(lambda: one.asked)
+    late = drive.start("get_many", second, ["a", "b", "c"])
+    wait_until(lambda: other.asked)
+    go.set()
+    assert pending.result(20) == {"a": 1, "b": 1}
+    assert late.result(20) == {"a": 1, "b": 1, "c": 2}
+    assert [ask[0] if isinstance(ask, tuple) else ask for ask in other.asked] == ["c"]
+    assert second.stats().origin.loaded_elsewhere == 2
+
+
+def test_a_batch_loads_what_others_failed_to(drive, two_stores):
+    """The lease of a load that failed is free at once, and the batch takes it."""
+    one, other = Source({"a": OSError("down")}), Source({"a": 2, "b": 2})
+    go = threading.Event()
+    one.before_load = lambda key: go.wait(20)
+    first, second = two_stores(one, other)
+    pending = drive.start("get", first, "a")
+    wait_until(lambda: one.asked)
+    late = drive.start("get_many", second, ["a", "b"])
+    wait_until(lambda: other.asked)
+    go.set()
+    with pytest.raises(OSError, match="down"):
+        pending.result(20)
+    assert late.result(20) == {"a": 2, "b": 2}
