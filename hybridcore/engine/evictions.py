@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 from hybridcore.events import EventKind
 from hybridcore.types import Tier
@@ -20,7 +21,7 @@ _BY_ITSELF = ("size", "expired")
 class Evictions:
     """Hears of what leaves the tiers as long as ``events`` wants to know, and costs nothing else.
 
-    ``tell`` is given the event; who else listens to memory is told first.
+    ``tell``, a method, is given the event; who else listens to memory is told first.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Evictions:
         disk: Lmdb[Any, Any] | None,
         tell: Callable[..., None],
     ) -> None:
-        self._events, self._tell = events, tell
+        self._events, self._tell = events, WeakMethod(tell)
         self._memory, self._disk = memory, disk
         self._former: Callable[[Any, Any, Any], object] | None = None
         self._is_listening = False
@@ -53,9 +54,14 @@ class Evictions:
         if self._former is not None:
             self._former(key, value, cause)
         if cause in _BY_ITSELF:
-            self._tell(EventKind.EVICTED, key, Tier.MEMORY, reason=cause.value)
+            self._emit(key, Tier.MEMORY, cause.value)
 
     def _left_disk(self, evicted: int, expired: int) -> None:
         for count, reason in zip((evicted, expired), _BY_ITSELF, strict=True):
             if count:
-                self._tell(EventKind.EVICTED, None, Tier.DISK, reason=reason, count=count)
+                self._emit(None, Tier.DISK, reason, count)
+
+    def _emit(self, key: Any, tier: Tier, reason: str, count: int = 1) -> None:
+        tell = self._tell()
+        if tell is not None:
+            tell(EventKind.EVICTED, key, tier, reason=reason, count=count)
