@@ -8,6 +8,9 @@ them stands LMDB itself, a transaction for each operation, which is what an oper
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -34,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the orders (default 1)")
     parser.add_argument("--steps", type=int, default=400, help="operations that sync or commit")
     parser.add_argument("--many", type=int, default=20_000, help="operations that share commits")
+    parser.add_argument("--queued", type=int, default=0, help="items whose memory to tell")
     parser.add_argument("--only", default="", help="only lines whose name contains this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save every number here")
 
@@ -56,8 +60,53 @@ def main(options: argparse.Namespace) -> None:
         results[name] = numbers | {"ratio": ratio, "wanted": wanted}
         middles = [f"{median(rates[side]):.0f}" for side in (ours, other)]
         print_row(name, [*middles, cell(ratio), "" if wanted is None else f"{wanted:g}"])
+    memory = memory_of_many(options.queued) if options.queued else None
+    if memory is not None:
+        print(f"memory that {options.queued:,} items of 1 KiB take, MiB: {memory}")
     if options.json:
-        save(options.json, options, DISTRIBUTIONS, {"results": results})
+        save(options.json, options, DISTRIBUTIONS, {"results": results, "memory": memory})
+
+
+MEMORY = """
+import json, sys
+import hybridcore as hc
+
+def memory():
+    with open("/proc/self/smaps_rollup") as lines:
+        fields = dict(line.split(":") for line in lines if "kB" in line)
+    return {name: int(fields[name].split()[0]) / 1024 for name in ("Rss", "Anonymous")}
+
+with hc.WriteQueue(sys.argv[1], durability="process") as queue:
+    queue.put(-1, b"")
+    queue.ack(queue.take(1))
+    before, most = memory(), 0.0
+    value = bytes(1024)
+    for number in range(int(sys.argv[2])):
+        queue.put_nowait(number, value)
+        if number % 10_000 == 0:
+            most = max(most, memory()["Anonymous"])
+    queue.sync()
+    after = memory()
+    assert queue.stats().depth == int(sys.argv[2])
+print(json.dumps({
+    "heap": after["Anonymous"] - before["Anonymous"],
+    "heap at most": max(most, after["Anonymous"]) - before["Anonymous"],
+    "pages of the file that are mapped": after["Rss"] - after["Anonymous"]
+    - before["Rss"] + before["Anonymous"],
+}))
+"""
+
+
+def memory_of_many(items: int) -> dict[str, float]:
+    """By how many MiB the memory of a process grows that queues so many items of 1 KiB.
+
+    Pages of the file that it has mapped are the system's to take back.
+    """
+    with TemporaryDirectory() as directory:
+        command = [sys.executable, "-c", MEMORY, f"{directory}/queue", str(items)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    grown: dict[str, float] = json.loads(done.stdout)
+    return grown
 
 
 def per_second(count: int, work: Callable[[], object]) -> float:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OnFull = Literal["block", "raise", "shed", "write_through"]
 """What becomes of a write when the queue is full."""
 
-MOST_BUFFERED = 16 << 20
+MOST_BUFFERED = 4 << 20
 """Bytes on their way to the disk beyond which producers wait until these are stored."""
 
 

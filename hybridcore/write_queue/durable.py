@@ -252,7 +252,7 @@ class WriteQueue:
     def put_nowait(self, key: Any, value: Any, *, level: str | None = None) -> None:
         """Take a value; returns when it is accepted in memory. Raises as `put`.
 
-        It waits for nothing but the disk, when more than 16 MiB are on their way to it.
+        It waits for nothing but the disk, when more than 4 MiB are on their way to it.
         """
         write = self._encoding.pack(key, value, self._level.of(key, level))
         self._admission.take(write, key, value, False, 0.0)
