@@ -838,3 +838,33 @@ def test_lanes_that_are_over_are_swept(make, monkeypatch, backlog):
     queue.put((0, 0), "again")
     assert queue.pending((0, 0)).value == "again"
     assert queue.stats().depth == backlog + 1
+
+
+def test_an_origin_that_is_down_for_an_hour(make, clock, monkeypatch):
+    """All arrives in order when it is back, whatever the wall clock does; poison alone dies."""
+    monkeypatch.setattr("time.time", lambda: 1e9 - clock.now / 1e9)  # it runs backwards
+    redelivery = Redelivery(attempts=40, wait=1, max_wait="5m", jitter="none")
+    queue = make(clock=clock, coalesce=False, redelivery=redelivery)
+    for value in range(3):
+        for key in (*range(10), "poison"):
+            queue.put_nowait(key, value)
+    queue.sync()
+    tried, arrived, back = 0, [], clock.now + int(3600e9)
+    while queue.stats().depth:
+        batch = queue.take()
+        tried += len(batch) * (clock.now < back)
+        fine = [one for one in batch if clock.now >= back and one.key != "poison"]
+        arrived += fine
+        queue.ack(fine)
+        queue.nack([one for one in batch if one not in fine], OSError("down"))
+        clock.advance(20)
+    assert 11 * 15 <= tried <= 11 * 25
+    assert sorted((one.key, one.value) for one in arrived) == [
+        (key, value) for key in range(10) for value in range(3)
+    ]
+    for key in range(10):
+        assert [one.value for one in arrived if one.key == key] == [0, 1, 2]
+    letters = list(queue.dead_letters)
+    assert [(one.key, one.value, one.attempts) for one in letters] == [
+        ("poison", value, 40) for value in range(3)
+    ]
