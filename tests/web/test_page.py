@@ -124,6 +124,21 @@ def test_everything_has_a_name(browser, address) -> None:
         assert page.evaluate("document.documentElement.lang") == "en"
 
 
+def test_a_browser_is_let_in_by_the_token(browser, store, rows) -> None:
+    """As a password, also for the events and for replaying; nothing is shown without it."""
+    token = "a token that is long enough"
+    page_of_store = app({"users": store}, interval=0.2, token=token)
+    with running(page_of_store) as address:
+        with browser.new_context() as context:
+            assert context.request.get(address).status == 401
+        credentials = {"username": "anybody", "password": token}
+        with opened(browser, address, http_credentials=credentials) as page:
+            rows.refuses = False
+            page.get_by_role("button", name="Replay all").click()
+            page.wait_for_selector("#message:has-text('2 queued again.')")
+        page_of_store.state.watcher.close()
+
+
 def test_it_outlives_the_server(browser, store) -> None:
     """When the server has gone the page says so, with what it heard last."""
     page_of_store = app({"users": store}, interval=0.2)
