@@ -8,11 +8,13 @@ Imports lmdb at use.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridcore._native.reader import Gate
@@ -31,6 +33,7 @@ from hybridcore.errors import ClosedError, DiskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import BufferedRandom
     from pathlib import Path
 
     import lmdb
@@ -48,6 +51,7 @@ _IN_PLACE_SECONDS = 0.1
 """A removed or replaced directory is noticed by the first write after so long."""
 _SPOILED_SECONDS = 10.0
 """For another process that discards entries, or lets them be discarded."""
+_PADDING = 1 << 16
 _READERS_SECONDS = 10.0
 """The slots of dead readers are cleared by the first write after so long."""
 
@@ -84,9 +88,12 @@ class Environment:
         self.turn = threading.Lock()
         self.discarded = False
         """Whether entries were found that a power failure may have spoiled, and removed."""
+        self.damaged = 0
+        """Pages, and records on pages of their own, that walks had to leave out."""
         self._lock = threading.RLock()
         self._map_size = map_size
         self._env: lmdb.Environment | None = None
+        self._file: BufferedRandom | None = None
         self._inherited: lmdb.Environment | None = None
         self._maintainer = 0
         self._checked = self._readers_checked = 0.0
@@ -250,6 +257,13 @@ class Environment:
         except OSError:
             return 0
 
+    @contextmanager
+    def mapped(self) -> Iterator[mmap]:
+        """The data file as it is now, to be read without LMDB, but behind the gate."""
+        assert self._file is not None
+        with mmap(self._file.fileno(), 0, access=ACCESS_READ) as memory:
+            yield memory
+
     def in_place(self) -> bool:
         """Whether the file that was opened is still the one in the directory."""
         return data_file(self.directory) == self.identity
@@ -385,10 +399,12 @@ class Environment:
             raise self.failed(error) from error
         try:
             env.reader_check()
+            self._file = (self.directory / DATA_FILE).open("r+b")
             # A write transaction even when nothing is new: py-lmdb closes what a reading one
             # opened. Opening outside of one would wait for the writer lock with the GIL held.
             with env.begin(write=True) as txn:
                 new = not self._check_stamp(env, txn)
+                self._pad(env)
                 if new:
                     self._state.before_write(env)
                 for name in self.layout.databases:
@@ -397,11 +413,11 @@ class Environment:
                 if new:
                     stamp = f"{self._stamp()}{self.layout.format}"
                     txn.put(_STAMP_KEY, stamp.encode(), db=self.meta)
-        except lmdb.Error as error:
+        except BaseException as error:
             env.close()
-            raise self.failed(error) from error
-        except BaseException:
-            env.close()
+            self._close_file()
+            if isinstance(error, lmdb.Error):
+                raise self.failed(error) from error
             raise
         self._map_size = max(self._map_size, env.info()["map_size"])
         self.identity = data_file(self.directory)
@@ -409,6 +425,18 @@ class Environment:
         self.gate.begin = env.begin
         self.gate.data = self.data
         self.gate.open()
+
+    def _pad(self, env: lmdb.Environment) -> None:
+        """Let the file end behind all that LMDB may look at; called with its writer lock.
+
+        A damaged page makes it look up to 64 KiB past that page, and past the end of the file that
+        would end the process. What is added takes no space on the disk.
+        """
+        assert self._file is not None
+        least = (env.info()["last_pgno"] + 1) * env.stat()["psize"] + _PADDING
+        with suppress(OSError):  # a limit that LMDB will meet as well
+            if self._file.seek(0, os.SEEK_END) < least:
+                self._file.truncate(least)
 
     def _check_stamp(self, env: lmdb.Environment, txn: lmdb.Transaction[bytes]) -> bool:
         """Whether the environment is ours; False when it is empty, an error when foreign."""
@@ -477,6 +505,12 @@ class Environment:
         env, self._env = self._env, None
         if env is not None:
             env.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     # -- forks ----------------------------------------------------------------------------
 

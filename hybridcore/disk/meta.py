@@ -48,7 +48,7 @@ def decode_meta(meta: bytes) -> tuple[Validators | None, Tag]:
     return Validators(etag=etag, last_modified=last_modified, must_revalidate=checked), tag
 
 
-def tags_of(record: memoryview) -> tuple[str, ...]:
+def tags_of(record: memoryview | bytes) -> tuple[str, ...]:
     """The tags of a record as it lies on disk, unchecked."""
     if len(record) < _SIZES.size:
         return ()

@@ -336,6 +336,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
         try:
             deleted = upkeep.start_afresh(self._environment)
         except NotAloneError:
+            scan.check(self._environment)
             deleted = writer.change(Ledger.clear)
         writer.count(deletes=deleted)
 
@@ -417,7 +418,7 @@ class Lmdb(Atomic[K, V], MutableMapping[K, V]):
             stale_hits=stale_hits,
             misses=misses,
             expired=expired,
-            damaged=damaged,
+            damaged=damaged + env.damaged,
             puts=counts.puts,
             written_bytes=counts.written_bytes,
             commits=counts.commits,

@@ -1,0 +1,10 @@
+from typing import final
+
+from typing_extensions import Buffer
+
+@final
+class Walk:
+    damaged: int
+    def __init__(self, memory: Buffer, database: bytes) -> None: ...
+    def heads(self, start: bytes, beyond: bool, limit: int) -> list[tuple[bytes, bytes]]: ...
+    def check(self) -> int: ...
