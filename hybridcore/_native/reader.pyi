@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar, final, overload
 from typing_extensions import Self, disjoint_base
 
 from hybridcore._native.marks import Marks
+from hybridcore._native.pages import Map
 from hybridcore.types import Validators
 
 _K = TypeVar("_K")
@@ -29,6 +30,7 @@ class Record:
 class Gate:
     begin: Any
     data: Any
+    map: Map | None
     def __init__(self, admit: Callable[[], None]) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

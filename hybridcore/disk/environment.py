@@ -9,6 +9,7 @@ Imports lmdb at use.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hybridcore._native.pages import Map
 from hybridcore._native.reader import Gate
 from hybridcore.disk.directory import (
     DATA_FILE,
@@ -307,6 +309,7 @@ class Environment:
                     )
                 env = self.current()
                 env.set_mapsize(0)  # adopt what others may have made of it
+                self._map()
                 yield env
             finally:
                 self._state.share()
@@ -424,6 +427,7 @@ class Environment:
         self._env = env
         self.gate.begin = env.begin
         self.gate.data = self.data
+        self._map()
         self.gate.open()
 
     def _pad(self, env: lmdb.Environment) -> None:
@@ -437,6 +441,14 @@ class Environment:
         with suppress(OSError):  # a limit that LMDB will meet as well
             if self._file.seek(0, os.SEEK_END) < least:
                 self._file.truncate(least)
+
+    def _map(self) -> None:
+        """Let readers look records up without py-lmdb, which trusts the sizes that pages tell."""
+        self.gate.map = None
+        if self._file is not None and sys.platform != "win32" and self.layout.has_marks:
+            env = self.current()
+            size = env.info()["map_size"]
+            self.gate.map = Map(self._file.fileno(), size, env.stat()["psize"], b"data")
 
     def _check_stamp(self, env: lmdb.Environment, txn: lmdb.Transaction[bytes]) -> bool:
         """Whether the environment is ours; False when it is empty, an error when foreign."""
@@ -501,7 +513,7 @@ class Environment:
 
     def _detach(self) -> None:
         """Close LMDB, if it is open, behind a closed, drained gate."""
-        self.gate.begin = self.gate.data = None
+        self.gate.begin = self.gate.data = self.gate.map = None
         env, self._env = self._env, None
         if env is not None:
             env.close()
@@ -589,6 +601,7 @@ class Environment:
             if self._env is not None:
                 try:
                     self._env.set_mapsize(map_size)
+                    self._map()
                 except lmdb.Error as error:
                     raise self.failed(error) from error
 

@@ -39,6 +39,12 @@ cdef enum:
 cdef uint64_t NO_PAGE = <uint64_t> -1
 
 
+cdef extern from "mapped.h" nogil:
+    const uint8_t* hc_map(int file, size_t size)
+    void hc_unmap(const uint8_t* base, size_t size)
+    uint64_t hc_size(int file)
+
+
 cdef struct Level:
     const uint8_t* page
     int count              # of its nodes
@@ -337,3 +343,142 @@ cdef class Walk:
             return -1
         value[0] = page + PAGE_HEADER
         return <Py_ssize_t> size
+
+
+@cython.final
+cdef class Map:
+    """A data file in memory, where records are looked up while a read transaction keeps them.
+
+    Raises:
+        OSError: it cannot be mapped.
+    """
+
+    def __cinit__(self, int file, size_t size, size_t page_size, bytes database not None):
+        self.file, self.size, self.page_size, self.database = file, size, page_size, database
+        self.root.depth = -1
+        self.base = hc_map(file, size)
+        if self.base == NULL:
+            raise OSError("the data file cannot be mapped a second time")
+        self.pages = min(hc_size(file), <uint64_t> size) // page_size
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            hc_unmap(self.base, self.size)
+
+    cdef void c_root(self, Root* root) noexcept:
+        """Where the newest commit has the tree. What a transaction sees that began before is in
+        place until it ends, and so is all that was committed since."""
+        cdef const uint8_t* newest
+        cdef const uint8_t* other
+        cdef const uint8_t* value
+        cdef Py_ssize_t size
+        cdef Root main
+        cdef uint64_t transaction
+        while True:
+            newest, other = self.base, self.base + self.page_size
+            if load_u64(newest + TRANSACTION) < load_u64(other + TRANSACTION):
+                newest, other = other, newest
+            transaction = load_u64(newest + TRANSACTION)
+            if transaction == self.transaction:
+                break
+            main.number = load_u64(newest + MAIN + TREE_ROOT)
+            main.depth = load_u16(newest + MAIN + TREE_DEPTH)
+            if load_u64(other + TRANSACTION) > transaction:
+                continue   # the page may be written again meanwhile
+            self.root.depth = -1
+            if main.number == NO_PAGE:
+                self.root.depth = 0
+            elif self.c_find(
+                &main, <const uint8_t*> PyBytes_AS_STRING(self.database),
+                PyBytes_GET_SIZE(self.database), &value, &size,
+            ) > 0 and size == TREE_SIZE:
+                self.root.number = load_u64(value + TREE_ROOT)
+                self.root.depth = 0 if self.root.number == NO_PAGE else load_u16(value + TREE_DEPTH)
+            self.transaction = transaction
+            break
+        root[0] = self.root
+
+    cdef const uint8_t* c_page(self, uint64_t number, int kind) noexcept nogil:
+        """The page, if its number and its kind can be believed, else NULL."""
+        cdef const uint8_t* page
+        if number >= self.pages:
+            self.pages = min(hc_size(self.file), <uint64_t> self.size) // self.page_size
+        if number < 2 or number >= self.pages:
+            return NULL
+        page = self.base + number * self.page_size
+        if load_u64(page) != number or load_u16(page + KIND) & KINDS != kind:
+            return NULL
+        return page
+
+    cdef int c_find(self, const Root* root, const uint8_t* key, Py_ssize_t size,
+                    const uint8_t** value, Py_ssize_t* value_size) noexcept nogil:
+        """Look a key up in a tree: 1 when it is there, 0 when not, -1 when damage is in the way."""
+        cdef const uint8_t* page
+        cdef const uint8_t* node = NULL
+        cdef uint64_t number = root.number, bytes_there, pages
+        cdef Py_ssize_t lower, upper, offset, key_size, page_size = <Py_ssize_t> self.page_size
+        cdef int depth, low, high, middle, order, flags
+        if root.depth < 0 or root.depth > DEEPEST:
+            return -1
+        if root.depth == 0:
+            return 0
+        for depth in range(root.depth):
+            page = self.c_page(number, LEAF if depth + 1 == root.depth else BRANCH)
+            if page == NULL:
+                return -1
+            lower, upper = load_u16(page + LOWER), load_u16(page + UPPER)
+            if lower < PAGE_HEADER + 2 or lower > upper or upper > page_size:
+                return -1
+            # the last node that is not greater than the key; on a branch the first stands for less
+            low, high = (0 if depth + 1 == root.depth else 1), <int> (lower - PAGE_HEADER) // 2 - 1
+            while low <= high:
+                middle = (low + high) >> 1
+                offset = load_u16(page + PAGE_HEADER + 2 * middle)
+                if offset < upper or offset > page_size - NODE:
+                    return -1
+                node = page + offset
+                key_size = load_u16(node + 6)
+                if key_size > page_size - NODE - offset:
+                    return -1
+                order = memcmp(key, node + NODE, <size_t> min(size, key_size))
+                if order == 0:
+                    if size == key_size and depth + 1 == root.depth:
+                        high = middle
+                        break
+                    order = -1 if size < key_size else 1
+                if order < 0:
+                    high = middle - 1
+                else:
+                    low = middle + 1
+            else:
+                if depth + 1 == root.depth:
+                    return 0
+            if depth + 1 < root.depth:
+                offset = load_u16(page + PAGE_HEADER + 2 * max(high, 0))
+                if offset < upper or offset > page_size - NODE:
+                    return -1
+                node = page + offset
+                number = (
+                    load_u16(node) | <uint64_t> load_u16(node + 2) << 16
+                    | <uint64_t> load_u16(node + 4) << 32
+                )
+        bytes_there = load_u16(node) | <uint64_t> load_u16(node + 2) << 16
+        flags = load_u16(node + 4)
+        offset += NODE + key_size
+        value_size[0] = <Py_ssize_t> bytes_there
+        if flags == 0 or flags == TREE:
+            value[0] = page + offset
+            return 1 if bytes_there <= <uint64_t> (page_size - offset) else -1
+        if flags != ON_PAGES or page_size - offset < 8:
+            return -1
+        number = load_u64(page + offset)
+        pages = (PAGE_HEADER + bytes_there + self.page_size - 1) // self.page_size
+        page = self.c_page(number, OVERFLOW)
+        if page == NULL or load_u32(page + PAGES) < pages:
+            return -1
+        if pages > self.pages - number:
+            self.pages = min(hc_size(self.file), <uint64_t> self.size) // self.page_size
+            if pages > self.pages - number:
+                return -1
+        value[0] = page + PAGE_HEADER
+        return 1

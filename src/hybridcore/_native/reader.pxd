@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from hybridcore._native.header cimport Header
 from hybridcore._native.marks cimport Marks
+from hybridcore._native.pages cimport Map, Root
 
 
 cdef class Record:
@@ -32,6 +33,7 @@ cdef class Gate:
     cdef tuple copying        # what begin() is given to read the data as bytes...
     cdef tuple viewing        # ...and as memoryviews
     cdef tuple writing        # what it is given to write
+    cdef public Map map       # where records are looked up without py-lmdb, or None
 
     cdef int c_enter(self) except -1
     cdef inline void c_leave(self) noexcept
@@ -72,18 +74,19 @@ cdef class Reader:
     cdef uint64_t damaged
 
     cdef bytes c_key(self, object key)
-    cdef object c_enter(self, bint viewing)
-    cdef object c_find(self, object txn, bytes key, Header* header, bint again=*)
+    cdef object c_enter(self, bint viewing, Root* root)
+    cdef object c_find(self, object txn, const Root* root, bytes key, Header* header,
+                       bint again=*)
     cdef bint c_is_whole(self, const uint8_t* record, Py_ssize_t size, bytes key, Header* header,
                          bint again=*) except -1
     cdef int c_age(self, const Header* header, int64_t* now) except -1
     cdef object c_value(self, const Header* header)
     cdef int c_mark(self, bytes key) except -1
-    cdef object c_get(self, object txn, bytes key)
+    cdef object c_get(self, object txn, const Root* root, bytes key)
     cdef object c_look_up(self, key)
     cdef object c_view(self, View view)
     cdef object c_shown(self, View view, Pin pin, const Header* header)
-    cdef Record c_fetch(self, object txn, bytes key)
+    cdef Record c_fetch(self, object txn, const Root* root, bytes key)
     cdef Record c_unpack(self, const Header* header)
     cdef Record c_record(self, const Header* header, int64_t now)
     cdef object c_left(self, const Header* header, int64_t now)

@@ -18,6 +18,7 @@ from hybridcore.errors import ClosedError
 
 from hybridcore._native.header cimport HEADER, Header, is_of
 from hybridcore._native.marks cimport Marks
+from hybridcore._native.pages cimport Root
 from hybridcore._native.record cimport (
     MAX_LMDB_KEY, RAW, TEXT, Window, c_checksum, c_form, c_window,
 )
@@ -57,6 +58,14 @@ cdef object c_lend(object read, int number, const uint8_t* start, Py_ssize_t siz
         kept = PyBytes_FromStringAndSize(<const char*> start, size)
         value = read(number, PyMemoryView_FromObject(kept))
     return value
+
+
+cdef void c_touch(const uint8_t* start, Py_ssize_t size) noexcept nogil:
+    """Have the pages read from the disk, with the GIL given away."""
+    cdef Py_ssize_t at
+    cdef volatile uint8_t _byte
+    for at in range(0, size, 4096):
+        _byte = start[at]
 
 
 @cython.final
@@ -227,7 +236,7 @@ cdef class Reader:
     cdef bytes c_key(self, object key):
         return c_form(key, self.encode_key)
 
-    cdef object c_enter(self, bint viewing):
+    cdef object c_enter(self, bint viewing, Root* root):
         """Pass the gate and begin to read; whoever did must let go of both, in this order.
 
         Dropping the transaction hands it back to py-lmdb, which renews it for the next reader.
@@ -237,26 +246,43 @@ cdef class Reader:
                 raise ClosedError("the disk tier was used after close()")
             self.gate.c_enter()
             try:
-                return PyObject_Call(
+                txn = PyObject_Call(
                     self.gate.begin,
                     self.gate.viewing if viewing else self.gate.copying,
                     NULL,
                 )
+                if self.gate.map is not None:
+                    self.gate.map.c_root(root)
+                return txn
             except BaseException as error:
                 self.gate.c_leave()   # recovering needs everybody out
                 failed = error
             self.recover(failed)
 
-    cdef object c_find(self, object txn, bytes key, Header* header, bint again=False):
-        """The undamaged record of a canonical key as py-lmdb gives it, or None.
+    cdef object c_find(self, object txn, const Root* root, bytes key, Header* header,
+                       bint again=False):
+        """The undamaged record of a canonical key, or None.
 
         The header points into it: into bytes, or into the map, which stays until the gate is left.
         """
         cdef const uint8_t* start
         cdef Py_ssize_t size
         cdef PyObject* arguments[2]
+        cdef int found
         try:
-            name = key if PyBytes_GET_SIZE(key) < MAX_LMDB_KEY else self.squeeze(key)
+            name = key if PyBytes_GET_SIZE(key) < MAX_LMDB_KEY else <bytes> self.squeeze(key)
+            if self.gate.map is not None:
+                found = self.gate.map.c_find(
+                    root, <const uint8_t*> PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name),
+                    &start, &size,
+                )
+                if found <= 0:
+                    self.damaged += found < 0
+                    return None
+                if size > COPIED_UP_TO:
+                    with nogil:
+                        c_touch(start, size)
+                return True if self.c_is_whole(start, size, key, header, again) else None
             arguments[0], arguments[1] = <PyObject*> txn, <PyObject*> name
             record = PyObject_Vectorcall(self.gate.get, arguments, 2, NULL)
         except MemoryError:
@@ -335,11 +361,11 @@ cdef class Reader:
             self.marks.c_used(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
         return 0
 
-    cdef object c_get(self, object txn, bytes key):
+    cdef object c_get(self, object txn, const Root* root, bytes key):
         """The fresh value, or _MISSING."""
         cdef Header header
         cdef int64_t now
-        record = self.c_find(txn, key, &header)
+        record = self.c_find(txn, root, key, &header)
         if record is not None:
             if self.c_age(&header, &now) == FRESH:
                 value = self.c_value(&header)
@@ -351,10 +377,10 @@ cdef class Reader:
         self.misses += 1
         return _MISSING
 
-    cdef Record c_fetch(self, object txn, bytes key):
+    cdef Record c_fetch(self, object txn, const Root* root, bytes key):
         """The fresh or stale record, or None."""
         cdef Header header
-        record = self.c_find(txn, key, &header)
+        record = self.c_find(txn, root, key, &header)
         if record is not None:
             return self.c_unpack(&header)
         self.misses += 1
@@ -410,9 +436,10 @@ cdef class Reader:
         cdef Header header
         cdef int64_t now
         cdef Pin pin = Pin.__new__(Pin)
-        pin.txn = self.c_enter(True)
+        cdef Root root
+        pin.txn = self.c_enter(True, &root)
         pin.gate = self.gate
-        record = self.c_find(pin.txn, key, &header, True)
+        record = self.c_find(pin.txn, &root, key, &header, True)
         if record is not None:
             if self.c_age(&header, &now) == FRESH:
                 value = self.c_shown(view, pin, &header)
@@ -454,9 +481,10 @@ cdef class Reader:
 
     cdef object c_look_up(self, key):
         cdef bytes encoded = self.c_key(key)
-        txn = self.c_enter(self.large > 0)
+        cdef Root root
+        txn = self.c_enter(self.large > 0, &root)
         try:
-            value = self.c_get(txn, encoded)
+            value = self.c_get(txn, &root, encoded)
         finally:
             txn = None
             self.gate.c_leave()
@@ -503,10 +531,11 @@ cdef class Reader:
         cdef list names = [self.c_key(key) for key in wanted]
         cdef dict values = {}
         cdef Py_ssize_t i
-        txn = self.c_enter(self.large > 0)
+        cdef Root root
+        txn = self.c_enter(self.large > 0, &root)
         try:
             for i in range(len(names)):
-                value = self.c_get(txn, <bytes> names[i])
+                value = self.c_get(txn, &root, <bytes> names[i])
                 if value is not _MISSING:
                     values[wanted[i]] = value
                     self.c_mark(<bytes> names[i])
@@ -519,9 +548,10 @@ cdef class Reader:
         """Return the `Record` under the key, be it fresh or stale, or None."""
         cdef bytes encoded = self.c_key(key)
         cdef Record record
-        txn = self.c_enter(self.large > 0)
+        cdef Root root
+        txn = self.c_enter(self.large > 0, &root)
         try:
-            record = self.c_fetch(txn, encoded)
+            record = self.c_fetch(txn, &root, encoded)
         finally:
             txn = None
             self.gate.c_leave()
@@ -574,10 +604,11 @@ cdef class Reader:
         cdef list names = [self.c_key(key) for key in wanted]
         cdef dict records = {}
         cdef Py_ssize_t i
-        txn = self.c_enter(self.large > 0)
+        cdef Root root
+        txn = self.c_enter(self.large > 0, &root)
         try:
             for i in range(len(names)):
-                record = self.c_fetch(txn, <bytes> names[i])
+                record = self.c_fetch(txn, &root, <bytes> names[i])
                 if record is not None:
                     records[wanted[i]] = record
                     self.c_mark(<bytes> names[i])
@@ -590,9 +621,10 @@ cdef class Reader:
         cdef bytes encoded = self.c_key(key)
         cdef Header header
         cdef int64_t now
-        txn = self.c_enter(self.large > 0)
+        cdef Root root
+        txn = self.c_enter(self.large > 0, &root)
         try:
-            record = self.c_find(txn, encoded, &header)
+            record = self.c_find(txn, &root, encoded, &header)
             return record is not None and self.c_age(&header, &now) == FRESH
         finally:
             txn = None
