@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     "dashboards",
     "dlq",
+    "doctor",
     "invalidations",
     "mrc",
     "queue",
