@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hybridcore.errors import ConfigurationError
 from hybridcore.logs import RateLimitedLog, raised_by
-from hybridcore.monitoring.rules import BUILT_IN, Rule
+from hybridcore.monitoring.objectives import Objectives
+from hybridcore.monitoring.rules import BUILT_IN, Rule, of_slos
 from hybridcore.monitoring.signals import Gauge, History, samples_of
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
 
     from hybridcore.exporters.sources import HasStats
     from hybridcore.monitoring.signals import Samples
+    from hybridcore.monitoring.slo import Slo
     from hybridcore.stats.snapshot import HybridStats
 
 log = RateLimitedLog(logging.getLogger("hybridcore"))
@@ -59,6 +62,8 @@ class Alerts:
         caches: by name.
         sinks: are called with an `Alert` each; `hybridcore.monitoring.sinks` has some.
         rules: default: those built in.
+        slos: objectives, alerted on as `of_slos` says and counted in ``objectives``.
+        kept: a file in which ``objectives`` are kept across restarts.
         interval: between two snapshots.
         reach: how far back snapshots are kept; longer windows are never known.
         clock: the time in seconds since the epoch.
@@ -70,12 +75,17 @@ class Alerts:
         sinks: Iterable[Callable[[Alert], object]] = (),
         *,
         rules: Iterable[Rule] = BUILT_IN,
+        slos: Iterable[Slo] = (),
+        kept: str | os.PathLike[str] | None = None,
         interval: Duration = 10.0,
         reach: Duration = "3d",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._caches = dict(caches)
-        self._rules = tuple(rules)
+        slos = tuple(slos)
+        self._rules = (*rules, *of_slos(slos))
+        self.objectives = Objectives(slos, kept)
+        """What became of the objectives, by day and month."""
         self._interval = seconds(interval)
         if self._interval <= 0:
             raise ConfigurationError("interval is expected to be more than no time")
@@ -132,6 +142,7 @@ class Alerts:
             history = self._histories.setdefault(cache, History(self._reach))
             if samples is not None:
                 history.add(at, samples)
+                self.objectives.observe(cache, at, samples)
             history.now = at
             changes = (self._judge(rule, cache, history, at) for rule in self._rules)
             changed = [change for change in changes if change is not None]
@@ -149,6 +160,7 @@ class Alerts:
             self._thread.join(timeout)
         for outlet in self._outlets:
             outlet.close(until)
+        self.objectives.close()
 
     def __enter__(self) -> Alerts:
         return self.start()
@@ -174,12 +186,18 @@ class Alerts:
             if firing is None:
                 return None
             del self._firing[name]
+            self._note(rule, cache, at, fires=False)
             return self._alert(rule, cache, "resolved", value, firing.since, at)
         since = self._beyond.setdefault(name, at)
         if firing is not None or at - since < rule.lasting:
             return None
+        self._note(rule, cache, since, fires=True)
         self._firing[name] = alert = self._alert(rule, cache, "firing", value, since, at)
         return alert
+
+    def _note(self, rule: Rule, cache: str, at: float, *, fires: bool) -> None:
+        if rule.slo is not None:
+            self.objectives.changed(cache, rule.slo[0].name, rule.name, at, fires=fires)
 
     @staticmethod
     def _alert(
