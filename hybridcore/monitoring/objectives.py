@@ -1,4 +1,4 @@
-"""`Objectives`: what became of objectives, day by day: bad requests, and when they were violated."""
+"""`Objectives`: what became of objectives by day, bad requests and violations, and by month."""
 
 from __future__ import annotations
 
