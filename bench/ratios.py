@@ -38,6 +38,8 @@ from bench.report import (
 if TYPE_CHECKING:
     import argparse
 
+REPLAYED = 16  # rounds that a hit ratio is taken from, however many are timed: it rises for long
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m bench ratios``."""
@@ -92,7 +94,9 @@ def compare(
                 if hit and {OURS, TTL} <= set(measured):
                     numbers[TTL]["added ns"] = print_added(measured)
                 if operation.statement == "read":
-                    print_hit_ratios(operation, peers, work, numbers)
+                    more = range(len(work), REPLAYED)
+                    work += [operation.work(rng, turn) for turn in more]
+                    print_hit_ratios(operation, peers, work[:REPLAYED], numbers)
     return results
 
 
