@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakMethod, ref
 
-from hybridcore._native import Front, MemoryStore
+from hybridcore._native import Front
 from hybridcore.aio import AsyncFace
 from hybridcore.analyzed import Analyzed
 from hybridcore.blocking import carry_out
@@ -19,7 +19,7 @@ from hybridcore.features import Flags
 from hybridcore.flights import MISSING
 from hybridcore.invalidation import checked_tags
 from hybridcore.invalidation.outside import Outside
-from hybridcore.memory import Cache
+from hybridcore.memory import Cache, store_of
 from hybridcore.namespaces import Namespace
 from hybridcore.origins import CallableOrigin, Origin
 from hybridcore.units import seconds
@@ -127,7 +127,7 @@ class HybridCache(Front[K, V], Outside, Analyzed):
         self.features = Flags(features, lambda: _call(switched))
         source = _as_origin(origin)
         strategies = self._strategies(strategy, source)
-        store = _as_store(memory)
+        store = store_of(memory)
         if store is None and disk is None:
             raise ConfigurationError(
                 "a hybrid cache without memory and disk holds nothing: give it memory= or disk="
@@ -568,22 +568,6 @@ class HybridCache(Front[K, V], Outside, Analyzed):
 
 
 HybridCache._own_get()
-
-
-def _as_store(memory: Memory | MemoryStore[K, V] | None) -> MemoryStore[K, V] | None:
-    if isinstance(memory, Memory):
-        return Cache(
-            memory.maxsize,
-            memory.getsizeof,
-            weights=memory.weights,
-            adaptive=memory.adaptive,
-            low_water=memory.low_water,
-        )
-    if memory is None or isinstance(memory, MemoryStore):
-        return memory
-    raise ConfigurationError(
-        f"memory is expected to be Memory(...), a Cache or None, got {memory!r}"
-    )
 
 
 def _as_origin(origin: Any) -> Origin[Any, Any] | None:

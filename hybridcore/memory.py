@@ -28,6 +28,7 @@ from hybridcore.units import Duration, Size, size_in_bytes
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from hybridcore.config import Memory
     from hybridcore.eviction import State
     from hybridcore.types import EvictionCause
 
@@ -325,3 +326,26 @@ def _new(kind: type[Cache[K, V]]) -> Cache[K, V]:
 
 def _some(items: Iterable[tuple[K, V]], n: int) -> list[tuple[K, V]]:
     return [item for item, _ in zip(items, range(n), strict=False)]
+
+
+def store_of(memory: Memory | MemoryStore[K, V] | None) -> MemoryStore[K, V] | None:
+    """The store that `Memory` describes, or one that is given as it is, or none.
+
+    Raises:
+        ConfigurationError: it is something else, or its options make no sense.
+    """
+    from hybridcore.config import Memory
+
+    if isinstance(memory, Memory):
+        return Cache(
+            memory.maxsize,
+            memory.getsizeof,
+            weights=memory.weights,
+            adaptive=memory.adaptive,
+            low_water=memory.low_water,
+        )
+    if memory is None or isinstance(memory, MemoryStore):
+        return memory
+    raise ConfigurationError(
+        f"memory is expected to be Memory(...), a Cache or None, got {memory!r}"
+    )
