@@ -565,9 +565,10 @@ cdef class Reader:
         cdef Header header
         cdef int64_t now
         cdef object found = None
-        txn = self.c_enter(self.large > 0)
+        cdef Root root
+        txn = self.c_enter(self.large > 0, &root)
         try:
-            record = self.c_find(txn, encoded, &header)
+            record = self.c_find(txn, &root, encoded, &header)
             if record is None:
                 self.misses += 1
             elif header.meta_size == 0 and self.c_age(&header, &now) == FRESH:
