@@ -120,7 +120,7 @@ _LAZY = {
     "HybridCache": "hybrid",
     "AdaptiveTtl": "invalidation.adaptive_ttl",
     "Retention": "invalidation.retention",
-    "Versioned": "invalidation.conflicts",
+    "Versioned": "conflicts",
     "Invalidate": "invalidation.handlers",
     "RedisBus": "invalidation.redis_bus",
     "Lmdb": "disk",

@@ -9,7 +9,6 @@ deterministic: a schedule that fails is told, and fails again.
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +53,7 @@ class Schedule:
         decisions: indices of alternatives, from the first decision on.
         switches: how often an operation that could go on is made to wait for another.
         crashes: how many nodes may be killed.
-        is_locked: whether another operation of a node would have to wait for the one that stopped.
+        is_locked: whether another operation of a node would have to wait for the one that asks.
     """
 
     def __init__(
@@ -93,7 +92,8 @@ class Schedule:
         client = getattr(self._here, "client", None)
         if client is None:
             return
-        client.at, client.ready = name, ready
+        client.at = f"{name}!" if self._is_locked(client.node) else name
+        client.ready = ready
         self._back.release()
         client.go.acquire()
         client.ready = None
@@ -178,8 +178,6 @@ class Schedule:
             client.go.release()
         if not self._back.acquire(timeout=_PATIENCE):
             raise StuckError(f"{client.name} after {client.at}: " + "; ".join(self.trace))
-        if not client.done and self._is_locked(client.node):
-            client.at += "!"
 
     def _work(self, client: Client) -> None:
         self._here.client = client
@@ -207,12 +205,3 @@ def explore(
         decisions = [chosen for chosen, _ in taken]
         decisions[-1] += 1
     raise AssertionError(f"there are more than {most} schedules")
-
-
-def free(lock: Any) -> bool:
-    """Whether nobody holds a lock."""
-    if not lock.acquire(blocking=False):
-        return False
-    with suppress(RuntimeError):
-        lock.release()
-    return True
