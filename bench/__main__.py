@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench import (
+    capacity,
     coherence,
     compat,
     curve,
@@ -32,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
     for name, module, summary in (
+        ("capacity", capacity, "predict the second half of traces from the first"),
         ("coherence", coherence, "what being in step costs, and invalidating a tag"),
         ("compat", compat, "compare our cachetools with cachetools"),
         ("curve", curve, "compare predicted hit ratios with replayed ones"),

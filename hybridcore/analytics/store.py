@@ -113,14 +113,16 @@ class StoreAnalytics:
 
     def _expect(self, running: Analyzer) -> Expectations:
         found = running.predict(HORIZON, points=POINTS)
+        curve = running.curve()
         return Expectations(
             horizon=HORIZON,
+            working_set=curve.bytes if curve.unit == "bytes" else curve.keys,
             growth_per_hour={name: line.per_hour for name, line in found.growth.items()},
             evictions=found.evictions,
             fewest=found.fewest,
             most=found.most,
             full_in=found.full_in,
-            recommended=self._recommended(running.curve()),
+            recommended=self._recommended(curve),
         )
 
     def _recommended(self, curve: MissRatioCurve) -> dict[str, RecommendedSize]:

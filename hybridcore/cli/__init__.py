@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 COMMANDS = (
+    "capacity",
     "dashboards",
     "dlq",
     "doctor",
@@ -24,6 +25,7 @@ COMMANDS = (
     "queue",
     "recommend",
     "replay",
+    "report",
     "rules",
     "serve",
     "simulate",

@@ -295,6 +295,9 @@ def _warming(stats: WarmingStats) -> Iterator[Family]:
 
 
 def _predictions(stats: Expectations) -> Iterator[Family]:
+    if stats.working_set is not None:
+        text = "What the keys take that are asked for, in entries or bytes."
+        yield _gauge("working_set", text, stats.working_set, "max")
     growth = _by("of", stats.growth_per_hour)
     yield Family("growth_per_hour", "gauge", "How much more there is after an hour.", growth, "max")
     if stats.evictions is not None:

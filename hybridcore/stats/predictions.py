@@ -22,6 +22,7 @@ class RecommendedSize:
 class Expectations:
     """What is expected within ``horizon`` seconds, as of the last measurement.
 
+    - ``working_set``: what the keys take that are asked for, in the unit of the memory tier
     - ``growth_per_hour``: of the ``"size"`` of memory and the ``"working_set"`` that is asked for,
       in the unit of the memory tier, and of the bytes on ``"disk"``
     - ``evictions`` of the memory tier, from ``fewest`` to ``most``; None before it is known
@@ -31,6 +32,7 @@ class Expectations:
     """
 
     horizon: float
+    working_set: float | None = None
     growth_per_hour: Mapping[str, float] = field(default_factory=dict)
     evictions: float | None = None
     fewest: float | None = None
