@@ -72,7 +72,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CacheReport:
     """How a cache fared from ``begin`` to ``end``, seconds since the epoch."""
 
     cache: str
@@ -226,7 +226,7 @@ def make_report(
     end: float,
     *,
     slos: Sequence[Slo] = (),
-) -> Report:
+) -> CacheReport:
     """Report on a cache from its history.
 
     Raises:
@@ -243,7 +243,7 @@ def make_report(
             f"the history tells nothing of {cache!r} from {_when(begin)} to {_when(end)}"
         )
     curves = history.curves(cache, begin, end)
-    return Report(
+    return CacheReport(
         cache,
         begin,
         end,
