@@ -24,6 +24,11 @@ class Analyzed:
             self._analytics = self._analyze(False)
         return self._analytics
 
+    @property
+    def analyzed(self) -> StoreAnalytics | None:
+        """The same, if anybody has asked for it yet."""
+        return self._analytics
+
     def recommend(
         self,
         *,

@@ -28,17 +28,19 @@ class Curves:
         """The curve of a cache; nothing where it is not analyzed, or was never asked."""
         until, told = self._known.get(name, (0.0, []))
         if time.monotonic() >= until:
+            analytics = getattr(cache, "analyzed", None)
             try:
-                told = _families(name, cache.analytics)
-            except (AttributeError, ConfigurationError):  # it is not analyzed
+                told = [] if analytics is None else _families(name, analytics)
+            except ConfigurationError:  # it only records
                 told = []
-            self._known[name] = time.monotonic() + _SELDOM, told
+            self._known[name] = time.monotonic() + (_SELDOM if told else 0.0), told
         return told
 
 
 def _families(cache: str, analytics: StoreAnalytics) -> list[Family]:
-    curve, advice = analytics.curve(), analytics.recommend()
-    if not curve.requests or advice.current is None:
+    curve = analytics.curve()
+    advice = analytics.recommend() if curve.requests else None
+    if advice is None or advice.current is None:
         return []
     size = advice.current.size
     sizes = sorted({max(1, round(share * size)) for share in _SHARES})

@@ -58,6 +58,7 @@ class Shared:
         self._finalize: Any = None
         told = WeakMethod(self._exit)
         atexit.register(lambda: None if (exit := told()) is None else exit())
+        sources.families()  # imports what it needs: a fork amid imports of a thread never ends
         self.start_afresh()
         start_afresh_after_forks(self)
 

@@ -123,6 +123,11 @@ def test_the_breaker_and_the_disk_are_told_of(make_store, tmp_path):
                 raise hc.DiskError("it hurts")
             return super().fetch_many(keys)
 
+        def fetch_plain(self, key):
+            if self.broken:
+                raise hc.DiskError("it hurts")
+            return super().fetch_plain(key)
+
     told = []
     source = Source({"k": OSError("down")})
     disk = Flaky(tmp_path / "flaky")
