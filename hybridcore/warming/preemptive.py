@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from math import exp
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,10 @@ _PRIOR = 0.25
 """Uses that every entry is credited with."""
 _TRIAL = 30
 """Refreshes whose fate is known before it counts."""
+_LONGEST_LINE = 600.0
+"""Seconds ahead that it looks for entries that expire together."""
+_SPARE = 1.5
+"""Times what refreshing them is expected to take is left for it."""
 _ANYWAY = 0.02
 """Share of refreshes that are tried whatever became of those before, to notice when it changes."""
 
@@ -38,12 +43,13 @@ class Preemptive:
     The time is drawn as in XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache
     Stampede Prevention, VLDB 2015): before the expiry by ``beta`` mean loads times an exponential
     variate, but not before ``trigger_threshold`` of the ttl. Entries that were not asked for at
-    least ``min_uses`` times since they were loaded are left to expire.
+    least ``min_uses`` times since they were loaded are left to expire. When more expire together
+    than can be loaded in that time, they are begun as much earlier as it takes.
 
     Args:
         trigger_threshold: the share of the ttl before which nothing is refreshed.
         beta: above 1 refreshes earlier, below 1 later.
-        margin: how long before the expiry a refresh begins at the latest.
+        margin: how long before the expiry a refresh begins at the latest, where the ttl allows it.
         min_uses: uses since the load that show that an entry is still wanted.
         max_tracked: entries whose expiry is known; of more, those loaded last are left alone.
         ceiling: refreshes begun at a time.
@@ -82,20 +88,23 @@ class Preemptive:
         self._random = Random(seed)
         self._tracked: dict[Any, _Tracked] = {}
         self._due: list[tuple[float, int, Any]] = []
+        self._expiring: Counter[int] = Counter()
         self._number = 0
         self.trial = Trial()
         self._guessed: dict[Any, float] = {}
         self.load_seconds = 0.0
         """The mean time of a load, kept up to date by the warmer."""
+        self.refresh_seconds = 0.0
+        """The time that each refresh adds to a line of them, kept up to date by the warmer."""
 
     def hear(self, what: Heard, key: Any, now: float, shelf: Shelf) -> None:
         """Note when an entry expires."""
         if what is Heard.GONE:
-            self._tracked.pop(key, None)
+            self._forget(key)
         elif what is Heard.LOADED:
             life = shelf.life(key)
             if life is None or life.left is None:
-                self._tracked.pop(key, None)
+                self._forget(key)
             elif key in self._tracked or len(self._tracked) < self._most:
                 self._track(key, now, life.left, life.uses)
 
@@ -105,24 +114,51 @@ class Preemptive:
             self.hear(Heard.LOADED, key, now, shelf)
 
     def _track(self, key: Any, now: float, left: float, uses: int) -> None:
+        self._forget(key)
         self._number += 1
         ahead = self._beta * self.load_seconds * self._random.expovariate(1.0) + self._margin
         ahead = min(ahead, (1 - self._threshold) * left)
         self._tracked[key] = _Tracked(self._number, now + left, left, uses)
+        self._expiring[int(now + left)] += 1
         heapq.heappush(self._due, (now + left - ahead, self._number, key))
         if len(self._due) > 2 * len(self._tracked) + 1_000:
             self._due = [item for item in self._due if self._is_current(item)]
             heapq.heapify(self._due)
 
+    def _forget(self, key: Any) -> _Tracked | None:
+        tracked = self._tracked.pop(key, None)
+        if tracked is not None:
+            second = int(tracked.expires)
+            self._expiring[second] -= 1
+            if not self._expiring[second]:
+                del self._expiring[second]
+        return tracked
+
+    def _begun_until(self, now: float) -> float:
+        """The time up to which what expires makes a line so long that it has to begin now."""
+        each = _SPARE * self.refresh_seconds
+        until, line = now, 0
+        for second in range(int(now), int(now + min(_LONGEST_LINE, len(self._tracked) * each)) + 1):
+            line += self._expiring.get(second, 0)
+            if now + line * each >= second:
+                until = max(now, second + 1.0)
+        return until
+
     def wishes(self, now: float, shelf: Shelf) -> Iterator[Wish]:
         """Entries that are due and were asked for since they were loaded."""
         count = 0
-        while self._due and self._due[0][0] <= now and count < self._ceiling:
-            item = heapq.heappop(self._due)
-            if not self._is_current(item):
-                continue
+        until = self._begun_until(now)
+        while self._due and self._due[0][0] <= until and count < self._ceiling:
+            item = self._due[0]
             key = item[2]
-            tracked = self._tracked.pop(key)
+            tracked = self._tracked.get(key)
+            if tracked is None or tracked.number != item[1]:
+                heapq.heappop(self._due)
+                continue
+            if now < tracked.expires - (1 - self._threshold) * tracked.whole:
+                break
+            heapq.heappop(self._due)
+            self._forget(key)
             if tracked.expires <= now:
                 continue  # its reader will have to load it
             uses = shelf.uses(key)

@@ -27,6 +27,7 @@ class Prices:
         self.last_expected = 1.0
         self._unchanged = 0.0
         """How often a warmed key turns out to be what it was."""
+        self._call_seconds = 0.0
         self._per_key = 1.0
         """Calls per key: less than one where the origin takes several at once."""
 
@@ -54,6 +55,11 @@ class Prices:
             mean = self.mean_seconds
             self.mean_seconds = mean + _FADE * (took - mean) if mean else took
 
+    @property
+    def call_seconds(self) -> float:
+        """What a call for a batch takes, as far as is known."""
+        return self._call_seconds or self.mean_seconds
+
     def seconds_of(self, key: Any) -> float:
         """What a load of the key takes, as far as is known."""
         return self._seconds.get(id(self._store.rules.of(key)), self.mean_seconds)
@@ -71,6 +77,8 @@ class Prices:
         if not came:
             return
         with self._lock:
+            took = self._call_seconds
+            self._call_seconds += _FADE * (outcome.seconds - took) if took else outcome.seconds
             share = len(outcome.not_modified) / came
             self._unchanged += _FADE * (share - self._unchanged)
             if self.coalesces:

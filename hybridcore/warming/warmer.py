@@ -219,6 +219,8 @@ class Warmer(Manual):
         for strategy in self.strategies:
             if isinstance(strategy, Preemptive):
                 strategy.load_seconds = self.prices.mean_seconds
+                batch = self._batch if self.prices.coalesces else 1
+                strategy.refresh_seconds = self.prices.call_seconds / batch / self._most_at_once
             elif isinstance(strategy, Predictive):
                 price = self._price() * self.prices.warmer_pays()
                 strategy.break_even = price / (1 + price)

@@ -93,6 +93,23 @@ def test_random_times() -> None:
     assert all(500 <= at <= 1000 for at in times[0].values())
 
 
+@pytest.mark.parametrize(("crowd", "begins"), [(1, 98), (40, 68), (1_000, 50)])
+def test_a_crowd_begins_earlier(world, crowd, begins) -> None:
+    """What expires together begins as early as refreshing all of it takes, if the ttl allows."""
+    strategy = Preemptive(0.5, margin=0)
+    strategy.refresh_seconds = 0.5
+    start = world.clock.now
+    with world.warmer(strategy) as warmer:
+        for key in range(crowd):
+            world.store.put(key, key)
+            strategy.hear(Heard.LOADED, key, start, warmer.shelf)
+            world.store.get(key)
+        while not (wishes := list(strategy.wishes(world.clock.now, warmer.shelf))):
+            world.clock.now += 1
+    assert world.clock.now - start == pytest.approx(begins, abs=2)
+    assert len(wishes) == crowd
+
+
 def test_backs_off(world) -> None:
     """While the origin fails the warmer asks less and less often, and readers keep their copies."""
     keys = range(2_000)
