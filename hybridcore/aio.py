@@ -11,6 +11,7 @@ from hybridcore.engine import Call, Effect, Engine, Pause, Spawn, Steps, Wait
 from hybridcore.flights import MISSING, leading
 from hybridcore.invalidation import checked_tags
 from hybridcore.origins import CallableOrigin
+from hybridcore.steps import arun_on
 from hybridcore.units import seconds
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         except BaseException:
             steps.close()
             raise
-        return await self._apart(self._carry_on(steps, effect))
+        return await self._apart(arun_on(effect, steps, self._perform))
 
     async def _apart(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work that goes on if we are cancelled; its first step is taken at once."""
@@ -260,27 +261,14 @@ class AsyncFace(AsyncFront, Generic[K, V]):
         if not task.cancelled():
             task.exception()  # its caller may have gone; then nobody else asks
 
-    async def _carry_on(self, steps: Steps[T], effect: Effect) -> T:
-        try:
-            while True:
-                outcome = None
-                try:
-                    if isinstance(effect, Wait):
-                        await _wait_for(effect)
-                    elif isinstance(effect, Spawn):
-                        self._spawn(effect)
-                    elif isinstance(effect, Pause):
-                        await asyncio.sleep(effect.seconds)
-                    else:
-                        outcome = await _call(effect)
-                except BaseException as error:
-                    effect = steps.throw(error)
-                else:
-                    effect = steps.send(outcome)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        finally:
-            steps.close()
+    async def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Wait):
+            return await _wait_for(effect)
+        if isinstance(effect, Spawn):
+            return self._spawn(effect)
+        if isinstance(effect, Pause):
+            return await asyncio.sleep(effect.seconds)
+        return await _call(effect)
 
 
 AsyncFace._own_get()

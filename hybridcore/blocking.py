@@ -6,40 +6,31 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from threading import get_ident
 from time import sleep
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from hybridcore.engine import Pause, Spawn, Steps, Wait
+from hybridcore.engine import Effect, Pause, Spawn, Steps, Wait
 from hybridcore.flights import WaitsForItselfError, leading
 from hybridcore.origins.threads import in_background, making_room, on_background_loop
+from hybridcore.steps import run_steps
 
 T = TypeVar("T")
 
 
 def carry_out(steps: Steps[T]) -> T:
     """Run an operation of the engine to its end, blocking where it waits."""
-    try:
-        effect = next(steps)
-        while True:
-            outcome = None
-            try:
-                if isinstance(effect, Wait):
-                    _wait_for(effect)
-                elif isinstance(effect, Spawn):
-                    in_background(carry_out, effect.steps)
-                elif isinstance(effect, Pause):
-                    with making_room():
-                        sleep(effect.seconds)
-                else:
-                    with leading(effect.flights):
-                        outcome = getattr(effect.origin, effect.method)(*effect.args)
-            except BaseException as error:
-                effect = steps.throw(error)
-            else:
-                effect = steps.send(outcome)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
-    finally:
-        steps.close()
+    return run_steps(steps, _perform)
+
+
+def _perform(effect: Effect) -> Any:
+    if isinstance(effect, Wait):
+        return _wait_for(effect)
+    if isinstance(effect, Spawn):
+        return in_background(carry_out, effect.steps)
+    if isinstance(effect, Pause):
+        with making_room():
+            return sleep(effect.seconds)
+    with leading(effect.flights):
+        return getattr(effect.origin, effect.method)(*effect.args)
 
 
 def _wait_for(wait: Wait) -> None:

@@ -11,6 +11,7 @@ from hybridcore.origins.base import Origin
 from hybridcore.origins.guarded import Guard
 from hybridcore.origins.threads import Outcome, in_background, making_room, unwrap
 from hybridcore.origins.usage import total
+from hybridcore.steps import arun_steps, run_steps
 from hybridcore.types import Loaded
 
 if TYPE_CHECKING:
@@ -100,23 +101,10 @@ class Composed(Origin[K, V]):
     # The two faces: they ask members at the same time, and decide nothing.
 
     def _run(self, steps: Steps[T]) -> T:
-        try:
-            asks = next(steps)
-            while True:
-                asks = steps.send(_at_once(asks))
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+        return run_steps(steps, _at_once)
 
     async def _arun(self, steps: Steps[T]) -> T:
-        import asyncio
-
-        try:
-            asks = next(steps)
-            while True:
-                calls = (_atried(getattr(ask.origin, f"a{ask.method}"), *ask.args) for ask in asks)
-                asks = steps.send(list(await asyncio.gather(*calls)))
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+        return await arun_steps(steps, _aat_once)
 
 
 def taken(origin: Origin[Any, Any], value: Any) -> Any:
@@ -132,6 +120,13 @@ def _at_once(asks: list[Ask]) -> list[Any]:
     outcomes = [_tried(getattr(ask.origin, ask.method), *ask.args) for ask in asks[-1:]]
     with making_room():
         return [unwrap(future.result()) for future in futures] + outcomes
+
+
+async def _aat_once(asks: list[Ask]) -> list[Any]:
+    import asyncio
+
+    calls = (_atried(getattr(ask.origin, f"a{ask.method}"), *ask.args) for ask in asks)
+    return list(await asyncio.gather(*calls))
 
 
 def _tried(function: Any, *args: Any) -> Any:

@@ -26,6 +26,7 @@ from hybridcore.origins.redis_client import client, clients, translated
 from hybridcore.origins.redis_url import parse
 from hybridcore.origins.threads import run_in_thread
 from hybridcore.origins.usage import Meter
+from hybridcore.steps import arun_steps, run_steps
 from hybridcore.types import Loaded, NotFound
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
 
@@ -356,32 +357,28 @@ class RedisOrigin(Origin[K, V]):
     # The two faces: they send and read, and decide nothing.
 
     def _run(self, talk: Steps[T]) -> T:
-        try:
-            commands = next(talk)
-            while True:
-                started = time.monotonic()
-                try:
-                    replies = _only(commands, _send(self._clients.here(), commands))
-                except Exception as error:
-                    replies = self._replies(error, started)
-                self._count(commands, replies, started)
-                commands = talk.send(replies)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+        return run_steps(talk, self._perform)
 
     async def _arun(self, talk: Steps[T]) -> T:
+        return await arun_steps(talk, self._aperform)
+
+    def _perform(self, commands: list[Command]) -> list[Any]:
+        started = time.monotonic()
         try:
-            commands = next(talk)
-            while True:
-                started = time.monotonic()
-                try:
-                    replies = _only(commands, await _send(self._clients.of_loop(), commands))
-                except Exception as error:
-                    replies = self._replies(error, started)
-                self._count(commands, replies, started)
-                commands = talk.send(replies)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            replies = _only(commands, _send(self._clients.here(), commands))
+        except Exception as error:
+            replies = self._replies(error, started)
+        self._count(commands, replies, started)
+        return replies
+
+    async def _aperform(self, commands: list[Command]) -> list[Any]:
+        started = time.monotonic()
+        try:
+            replies = _only(commands, await _send(self._clients.of_loop(), commands))
+        except Exception as error:
+            replies = self._replies(error, started)
+        self._count(commands, replies, started)
+        return replies
 
     def _replies(self, error: Exception, started: float) -> list[Any]:
         """The reply that an error is, or raise it for what it is."""

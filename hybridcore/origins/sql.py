@@ -11,6 +11,7 @@ from hybridcore.origins.base import Origin, held_by_key
 from hybridcore.origins.sql_engine import Engines, translated
 from hybridcore.origins.threads import run_blocking, run_in_thread
 from hybridcore.origins.usage import Meter
+from hybridcore.steps import arun_steps, run_steps
 from hybridcore.types import Answer, Loaded, NotFound, NotModified, Validators
 
 if TYPE_CHECKING:
@@ -323,45 +324,35 @@ class SqlOrigin(Origin[K, Any]):
 
     def _run(self, steps: Steps[T]) -> T:
         if self._engines.is_async:
-            return run_blocking(self._await_all(steps))
-        return self._execute_all(steps)
+            return run_blocking(arun_steps(steps, self._aexecute))
+        return run_steps(steps, self._execute)
 
     async def _arun(self, steps: Steps[T]) -> T:
         if self._engines.is_async:
-            return await self._await_all(steps)
-        return await run_in_thread(self._execute_all, steps)
+            return await arun_steps(steps, self._aexecute)
+        return await run_in_thread(run_steps, steps, self._execute)
 
-    def _execute_all(self, steps: Steps[T]) -> T:
+    def _execute(self, statements: list[Statement]) -> list[Any]:
+        started = time.monotonic()
         try:
-            statements = next(steps)
-            while True:
-                started = time.monotonic()
-                try:
-                    with self._engines.here().begin() as connection:
-                        rows = [_rows(connection.execute(*_given(one))) for one in statements]
-                except Exception as error:
-                    statements = steps.throw(self._failed(error, started))
-                else:
-                    self.meter.record(time.monotonic() - started)
-                    statements = steps.send(rows)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            with self._engines.here().begin() as connection:
+                rows = [_rows(connection.execute(*_given(one))) for one in statements]
+        except Exception as error:
+            failure = self._failed(error, started)
+            raise failure from failure.__cause__
+        self.meter.record(time.monotonic() - started)
+        return rows
 
-    async def _await_all(self, steps: Steps[T]) -> T:
+    async def _aexecute(self, statements: list[Statement]) -> list[Any]:
+        started = time.monotonic()
         try:
-            statements = next(steps)
-            while True:
-                started = time.monotonic()
-                try:
-                    async with self._engines.of_loop().begin() as connection:
-                        rows = [_rows(await connection.execute(*_given(one))) for one in statements]
-                except Exception as error:
-                    statements = steps.throw(self._failed(error, started))
-                else:
-                    self.meter.record(time.monotonic() - started)
-                    statements = steps.send(rows)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            async with self._engines.of_loop().begin() as connection:
+                rows = [_rows(await connection.execute(*_given(one))) for one in statements]
+        except Exception as error:
+            failure = self._failed(error, started)
+            raise failure from failure.__cause__
+        self.meter.record(time.monotonic() - started)
+        return rows
 
     def _failed(self, error: Exception, started: float) -> Exception:
         failure = translated(self.name, error)

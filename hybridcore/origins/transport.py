@@ -25,6 +25,7 @@ from hybridcore.origins import http_rules as rules
 from hybridcore.origins.http_rules import Body, Reply, Request
 from hybridcore.origins.threads import running_loop
 from hybridcore.origins.usage import Meter
+from hybridcore.steps import arun_steps, run_steps
 from hybridcore.types import NotModified
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
 
@@ -218,35 +219,11 @@ class HttpTransport:
 
     def run(self, talk: Steps[T]) -> T:
         """Carry out a talk, blocking."""
-        try:
-            step = next(talk)
-            while True:
-                try:
-                    outcome = self._perform(step)
-                except Exception as error:
-                    step = talk.throw(error)
-                else:
-                    step = talk.send(outcome)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        finally:
-            talk.close()
+        return run_steps(talk, self._perform)
 
     async def arun(self, talk: Steps[T]) -> T:
         """Twin of `run`."""
-        try:
-            step = next(talk)
-            while True:
-                try:
-                    outcome = await self._aperform(step)
-                except Exception as error:
-                    step = talk.throw(error)
-                else:
-                    step = talk.send(outcome)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        finally:
-            talk.close()
+        return await arun_steps(talk, self._aperform)
 
     def _perform(self, step: Request | float) -> Reply | None:
         if isinstance(step, float):
