@@ -1,8 +1,10 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from hybridcore._native.histogram import Histogram
 from hybridcore.codec import Payload
+from hybridcore.errors import DecodeError
+from hybridcore.write_queue.delivery import Delivery
 
 @final
 class Write:
@@ -34,3 +36,52 @@ class WritePacker:
     def pack(self, key: Any, value: Any, level: int, deletes: bool = False) -> Write: ...
 
 def record_ages(histogram: Histogram, writes: list[Write], now: int) -> None: ...
+
+@final
+class Tally:
+    depth: int
+    size: int
+    dead: int
+    dead_bytes: int
+    next: int
+    def __init__(self) -> None: ...
+    @staticmethod
+    def unpack(data: bytes | None) -> Tally: ...
+    def pack(self) -> bytes: ...
+    def items(self, level: int) -> int: ...
+    def sizes(self, level: int) -> int: ...
+    def add(self, level: int, count: int, size: int) -> None: ...
+
+@final
+class Claimed:
+    write: Write
+    attempt: int
+    error: str
+
+def lane_of(form: bytes) -> bytes: ...
+def lay_out(
+    writes: list[Write], names: list[bytes], tails: dict[bytes, bytes], tally: Tally
+) -> tuple[
+    list[tuple[bytes, bytes]],
+    list[tuple[bytes, bytes]],
+    list[tuple[bytes, bytes]],
+    list[tuple[bytes, bytes]],
+]: ...
+def claim_all(
+    rows: list[tuple[bytes, bytes]],
+    found: dict[bytes, bytes],
+    level: int,
+    owner: int,
+    until: int,
+    claimed: list[Claimed],
+    damaged: list[tuple[bytes, bytes, DecodeError]],
+    is_too_young: Callable[[Write], bool] | None = None,
+) -> tuple[int, list[tuple[bytes, bytes]]]: ...
+def finish_all(
+    claims: Any,
+    data: Any,
+    done: Sequence[Delivery],
+    owner: int,
+    tally: Tally,
+    finished: list[bytes],
+) -> None: ...

@@ -16,10 +16,9 @@ from hybridcore.write_queue.drain import POLL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hybridcore._native.writes import Write
+    from hybridcore._native.writes import Tally, Write
     from hybridcore.write_queue.committer import Round
     from hybridcore.write_queue.durable import WriteQueue
-    from hybridcore.write_queue.records import Tally
 
 OnFull = Literal["block", "raise", "shed", "write_through"]
 """What becomes of a write when the queue is full."""

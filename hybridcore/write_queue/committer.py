@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,10 +15,9 @@ from hybridcore.logs import RateLimitedLog, raised_by
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hybridcore._native.writes import Write
+    from hybridcore._native.writes import Tally, Write
     from hybridcore.disk.environment import Environment
     from hybridcore.write_queue.journal import Journal, Txn
-    from hybridcore.write_queue.records import Tally
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class Committer:
         self.taken = self.coalesced = 0
         self._numbered = 0
         self._jobs: list[Job] = []
-        self._round = Round(self.lock)
+        self._round = Round()
         self._leading = False
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -133,16 +134,24 @@ class Committer:
         """
         deadline = None if timeout is None else monotonic() + timeout
         while not wanted.over:
-            with self.changed:
-                while self._leading and not wanted.over:
-                    left = None if deadline is None else deadline - monotonic()
-                    if left is not None and left <= 0:
-                        return False
-                    wanted.changed.wait(STEP if left is None else min(left, STEP))
+            with self.lock:
                 if wanted.over:
                     break
-                self._leading = True
-            self._lead()
+                latch = None
+                if self._leading:
+                    left = STEP if deadline is None else deadline - monotonic()
+                    if left <= 0:
+                        self._round.call_one()  # it may have been this one's turn to lead
+                        return False
+                    latch = wanted.latch()
+                else:
+                    self._leading = True
+            if latch is None:
+                self._lead()
+            else:
+                latch.acquire(timeout=min(left, STEP))
+                if wanted.over:
+                    wanted.call_one()
         if wanted.error is not None:
             raise wanted.error
         return True
@@ -237,7 +246,7 @@ class Committer:
         here, interrupted, left = None, None, False
         try:
             with self.changed:
-                here, self._round = self._round, Round(self.lock)
+                here, self._round = self._round, Round()
                 writes, self.committing, self.waiting = self.waiting, self.waiting, {}
                 self.committing_bytes, self.waiting_bytes = self.waiting_bytes, 0
                 jobs, self._jobs = self._jobs, []
@@ -253,12 +262,9 @@ class Committer:
             if left:
                 self._keep_unstored(writes)
             self.committing, self.committing_bytes = {}, 0
-            here.over = True
             self._leading = False
-            for done in here.told:
-                here.tell(done)
-            here.changed.notify_all()
-            self._round.changed.notify()  # one of those who wait for the next leads it
+            here.end()
+            self._round.call_one()  # it leads the next
             self.changed.notify_all()
         if interrupted is not None:
             raise interrupted
@@ -319,15 +325,38 @@ class Committer:
 
 
 class Round:
-    """What gathers for one commit; ``over`` when it was made, ``error`` if it failed."""
+    """What gathers for one commit; ``over`` when it was made, ``error`` if it failed.
 
-    __slots__ = ("changed", "error", "over", "told")
+    Who waits for it does so at a latch of its own, and is called by the one before: many who are
+    woken at once would get into each other's way.
+    """
 
-    def __init__(self, lock: threading.Lock) -> None:
-        self.changed = threading.Condition(lock)
+    __slots__ = ("error", "latches", "over", "told")
+
+    def __init__(self) -> None:
         self.over = False
         self.error: BaseException | None = None
+        self.latches: deque[threading.Lock] = deque()
         self.told: list[Future[None]] = []
+
+    def latch(self) -> threading.Lock:
+        """A lock that can be acquired when it is time to look again."""
+        latch = threading.Lock()
+        latch.acquire()
+        self.latches.append(latch)
+        return latch
+
+    def call_one(self) -> None:
+        """Have the first of those who wait look again."""
+        with suppress(IndexError):
+            self.latches.popleft().release()
+
+    def end(self) -> None:
+        """Have everybody who waits or awaits know that it is over."""
+        self.over = True
+        self.call_one()
+        for done in self.told:
+            self.tell(done)
 
     def tell(self, done: Future[None]) -> None:
         """Have who awaits know."""

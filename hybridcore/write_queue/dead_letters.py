@@ -14,11 +14,10 @@ from hybridcore.units import Duration, seconds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hybridcore._native.writes import Write
+    from hybridcore._native.writes import Tally, Write
     from hybridcore.write_queue.durable import WriteQueue
     from hybridcore.write_queue.graves import Tombstone
     from hybridcore.write_queue.journal import Txn
-    from hybridcore.write_queue.records import Tally
 
 _UNCHANGED: Any = object()
 _AT_ONCE = 500

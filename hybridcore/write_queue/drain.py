@@ -28,10 +28,10 @@ from hybridcore.write_queue.records import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from hybridcore._native.writes import Claimed, Tally
     from hybridcore.write_queue.delivery import Handler
     from hybridcore.write_queue.durable import WriteQueue
     from hybridcore.write_queue.journal import Txn
-    from hybridcore.write_queue.records import Claimed, Tally
 
 Outcomes = tuple[list[Delivery], list[Verdict]]
 """What the target has of a batch, and what becomes of the others."""
@@ -124,7 +124,9 @@ class Drain:
 
     def wake(self, taken: bool = True) -> None:
         """There may be something to do."""
-        if self.target is not None and not self._threads and self._workers and not self._closing:
+        if self.target is None:
+            return
+        if not self._threads and self._workers and not self._closing:
             self._start()
         with self._changed:
             self._woken += taken
@@ -215,7 +217,8 @@ class Drain:
 
         outcomes, claimed, patience = queue._committer.carry_out(job)
         with self._changed:
-            queue._counts.update(outcomes)
+            for name, count in outcomes.items():
+                queue._counts[name] += count
             self._under_way.difference_update(
                 [one.place for one in done], [verdict.place for verdict in verdicts]
             )
@@ -235,12 +238,15 @@ class Drain:
         until = now + self._lease
         patience = POLL
         ages: dict[int, int] = {}
-        for level in range(len(self._queue.levels)):
+        levels = [level for level in range(len(self._queue.levels)) if tally.items(level)]
+        if len(levels) == 1 and not self._batch_delay[levels[0]]:
+            return journal.claim(txn, levels[0], most, owner, until, tally), patience
+        for level in levels:
             age = journal.age_of(txn, level)
             if age is None:
                 continue
             early = self._batch_delay[level] - age
-            if early > 0 and tally.items[level] < self.batch_size and not self._hurry:
+            if early > 0 and tally.items(level) < self.batch_size and not self._hurry:
                 patience = min(patience, early / 1e9)
             else:
                 ages[level] = age
@@ -270,7 +276,8 @@ class Drain:
         queue = self._queue
         deliveries: list[Delivery] = []
         spoiled: list[Verdict] = []
-        for write, attempt, error in claimed:
+        for one in claimed:
+            write, attempt, error = one.write, one.attempt, one.error
             if attempt > queue.redelivery.attempts:  # who tried it last did not live to tell
                 lost = RuntimeError("the process died while it was being written")
                 spoiled.append(Verdict(write.place, write.number, attempt, lost, reason="crashed"))

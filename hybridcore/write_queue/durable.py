@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hybridcore._native.histogram import Histogram
-from hybridcore._native.writes import record_ages
+from hybridcore._native.writes import Tally, record_ages
 from hybridcore.disk.durability import checked as checked_durability
 from hybridcore.disk.keys import encode_key
 from hybridcore.disk.sharing import acquire, release
@@ -29,7 +29,6 @@ from hybridcore.write_queue.exits import close_at_exit
 from hybridcore.write_queue.journal import LAYOUT, Journal
 from hybridcore.write_queue.levels import LEVELS, Levels
 from hybridcore.write_queue.owners import Owner
-from hybridcore.write_queue.records import Tally
 from hybridcore.write_queue.redelivery import Redelivery
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ class WriteQueue:
         self._retention = (seconds(keep_dead), size_in_bytes(max_dead_bytes))
         self._logs = logs or RateLimitedLog(logging.getLogger("hybridcore"))
         self._counts: Counter[str] = Counter()
-        self._tally = Tally.none()
+        self._tally = Tally()
         self._until_durable, self._until_applied = Histogram(), Histogram()
         self._closed = False
         self._admission = Admission(
@@ -413,7 +412,7 @@ class WriteQueue:
         counts = self._counts
         return DurableQueueStats(
             levels={
-                name: LevelStats(tally.items[level], tally.sizes[level], ages[level])
+                name: LevelStats(tally.items(level), tally.sizes(level), ages[level])
                 for level, name in enumerate(self._level.names)
             },
             buffered=len(self._committer.waiting) + len(self._committer.committing),
@@ -456,8 +455,8 @@ class WriteQueue:
 
     def _begin(self, txn: Any) -> None:
         self._journal.bind(self._environment.current())
-        self._journal.start(txn)
         self._level.use(self._journal.levels(txn, self._level.names))
+        self._journal.start(txn)
         self._identity = self._journal.identity(txn)
         self._admission.note(self._journal.tally(txn))
 

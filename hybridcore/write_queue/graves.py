@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from msgspec import MsgspecError, Struct
 from msgspec.msgpack import decode, encode
 
-from hybridcore.write_queue.records import NUMBER, Tally, Verdict
+from hybridcore.write_queue.records import NUMBER, Verdict
 
 if TYPE_CHECKING:
     import lmdb
 
-    from hybridcore._native.writes import Write
+    from hybridcore._native.writes import Tally, Write
 
     Txn = lmdb.Transaction[bytes]
 

@@ -33,7 +33,14 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from hybridcore._native.writes import Write
+from hybridcore._native.writes import (
+    Tally,
+    Write,
+    claim_all,
+    finish_all,
+    lane_of,
+    lay_out,
+)
 from hybridcore.disk.durability import boot_id
 from hybridcore.disk.keys import lmdb_key
 from hybridcore.disk.layout import Layout
@@ -43,8 +50,6 @@ from hybridcore.write_queue.records import (
     HEADER,
     LEVEL_AT,
     NUMBER,
-    Claimed,
-    Tally,
     Verdict,
 )
 
@@ -53,6 +58,7 @@ if TYPE_CHECKING:
 
     import lmdb
 
+    from hybridcore._native.writes import Claimed
     from hybridcore.disk.environment import Environment
     from hybridcore.write_queue.delivery import Delivery
 
@@ -185,53 +191,55 @@ class Journal:
         Within ``window`` ns of coming they are not ready. They supersede dead letters of their
         keys: all, or if they come ``again`` those older than the letter of that number.
         """
-        number, coalesced = tally.next, 0
-        rows, heads = [], []
-        names = [lmdb_key(write.form) for write in writes]
-        mine: dict[bytes, bytes] = {}
-        with txn.cursor(self.lanes) as lanes:
-            known = dict(lanes.getmulti(sorted(names)))
-            for name, write in zip(names, writes, strict=True):
-                last = mine.get(name)
-                if tally.dead:
-                    self.graves.supersede(txn, write.form, again or number)
-                if last is None and (last := known.get(name)) is not None:
-                    data = txn.get(last, db=self.data)
-                    if data is None:
-                        last = None
-                    elif self._coalesce and self._replace(txn, last, data, write, number, tally):
-                        coalesced += 1
-                        number += 1
-                        continue
-                place = NUMBER.pack(number)
-                rows.append((place, write.row(number)))
-                mine[name] = place
-                if last is None:
-                    heads.append((write.level, place))
-                else:
-                    txn.put(last, place, db=self.followers)
-                tally.items[write.level] += 1
-                tally.sizes[write.level] += write.size
-                number += 1
-            if rows:
-                lanes.putmulti(sorted(mine.items()))
+        names = [lane_of(write.form) for write in writes]
+        if tally.dead:
+            for write in writes:
+                self.graves.supersede(txn, write.form, again or tally.next)
+        with txn.cursor(self.lanes) as cursor:
+            known = dict(cursor.getmulti(sorted(names)))
+            left: list[Write] = writes
+            tails: dict[bytes, bytes] = {}
+            if known:
+                left, names, tails = self._join(txn, writes, names, known, tally)
+            rows, lanes, follows, heads = lay_out(left, names, tails, tally)
+            if lanes:
+                cursor.putmulti(lanes)
+        for last, place in follows:
+            txn.put(last, place, db=self.followers)
         if rows:
             with txn.cursor(self.data) as cursor:
                 cursor.putmulti(rows, append=True)
-            if window:
-                due = NUMBER.pack(self._clock() + window)
-                first = [(due + place, b"") for _, place in heads]
-                with txn.cursor(self.delayed) as cursor:
-                    cursor.putmulti(first)
-            else:
-                with txn.cursor(self.ready) as cursor:
-                    cursor.putmulti([(bytes((level,)) + place, b"") for level, place in heads])
-        tally.next = number
-        return coalesced
+        if heads and window:
+            due = NUMBER.pack(self._clock() + window)
+            with txn.cursor(self.delayed) as cursor:
+                cursor.putmulti([(due + head[1:], past) for head, past in heads])
+        elif heads:
+            with txn.cursor(self.ready) as cursor:
+                cursor.putmulti(heads)
+        return len(writes) - len(left)
 
-    def _replace(
-        self, txn: Txn, place: bytes, data: bytes, write: Write, number: int, tally: Tally
-    ) -> bool:
+    def _join(
+        self,
+        txn: Txn,
+        writes: list[Write],
+        names: list[bytes],
+        known: dict[bytes, bytes],
+        tally: Tally,
+    ) -> tuple[list[Write], list[bytes], dict[bytes, bytes]]:
+        """Put writes in the place of those that wait; returns the others, and where they follow."""
+        left: list[tuple[bytes, Write]] = []
+        tails: dict[bytes, bytes] = {}
+        for name, write in zip(names, writes, strict=True):
+            last = known.get(name)
+            data = None if last is None else txn.get(last, db=self.data)
+            if last is not None and data is not None:
+                if self._coalesce and self._replace(txn, last, data, write, tally):
+                    continue
+                tails[name] = last
+            left.append((name, write))
+        return [write for _, write in left], [name for name, _ in left], tails
+
+    def _replace(self, txn: Txn, place: bytes, data: bytes, write: Write, tally: Tally) -> bool:
         """Put a write in the place of one that waits; False if that one is under way."""
         if len(data) < HEADER.size or txn.get(place, db=self.claims) is not None:
             return False
@@ -244,11 +252,10 @@ class Journal:
             if past is not None:
                 txn.put(bytes((more_urgent,)) + place, past, db=self.ready)
         write.level = more_urgent
-        txn.put(place, write.row(number), db=self.data)
-        tally.items[level] -= 1
-        tally.sizes[level] -= len(data)
-        tally.items[more_urgent] += 1
-        tally.sizes[more_urgent] += write.size
+        txn.put(place, write.row(tally.next), db=self.data)
+        tally.next += 1
+        tally.add(level, -1, -len(data))
+        tally.add(more_urgent, 1, write.size)
         return True
 
     # -- bringing out -----------------------------------------------------------------------
@@ -298,34 +305,27 @@ class Journal:
         """
         claimed: list[Claimed] = []
         prefix = bytes((level,))
-        claims: list[tuple[bytes, bytes]] = []
         damaged: list[tuple[bytes, bytes, DecodeError]] = []
-        taken = 0
+
+        def is_too_young(write: Write) -> bool:
+            return self._age(write) < least_age
+
         with txn.cursor(self.ready) as cursor:
             if not cursor.set_range(prefix):
                 return claimed
             rows = [(key[1:], past) for key, past in islice(cursor, most) if key[0] == level]
             with txn.cursor(self.data) as data:
                 found = dict(data.getmulti([place for place, _ in rows]))
-            for place, past in rows:
-                row = found.get(place)
-                if row is not None:
-                    try:
-                        write = Write.stored(place, row)
-                    except DecodeError as error:
-                        damaged.append((place, row, error))
-                    else:
-                        if least_age and self._age(write) < least_age:
-                            break
-                        number, attempts = _PAST.unpack_from(past) if past else (0, 0)
-                        said = past[_PAST.size :]
-                        if number != write.number:  # those were of a write that it replaced
-                            attempts, said = 0, b""
-                        attempts = min(attempts + 1, 0xFFFF)
-                        claim = _CLAIM.pack(owner, until, write.size, level, write.number, attempts)
-                        claims.append((place, claim + said))
-                        claimed.append(Claimed(write, attempts, said.decode(errors="replace")))
-                taken += 1
+            taken, claims = claim_all(
+                rows,
+                found,
+                level,
+                owner,
+                until,
+                claimed,
+                damaged,
+                is_too_young if least_age else None,
+            )
             cursor.set_range(prefix)
             for _ in range(taken):
                 cursor.delete()
@@ -377,26 +377,13 @@ class Journal:
 
     def finish(self, txn: Txn, done: Sequence[Delivery], owner: int, tally: Tally) -> int:
         """Remove writes that their target has; returns how many were still claimed by the owner."""
-        finished = 0
-        any_follow = txn.stat(self.followers)["entries"] > 0
+        finished: list[bytes] = []
         with txn.cursor(self.claims) as claims, txn.cursor(self.data) as data:
-            for one in done:
-                place = NUMBER.pack(one.place)
-                claim = claims.pop(place)
-                if claim is None:
-                    continue
-                whose, _, size, level, number, _ = _CLAIM.unpack_from(claim)
-                if whose != owner or number != one.number:
-                    claims.put(place, claim)
-                    continue
-                if data.key() == place or data.set_key(place):
-                    data.delete()
-                tally.items[level] -= 1
-                tally.sizes[level] -= size
-                finished += 1
-                if any_follow:
-                    self._let_follow(txn, place)
-        return finished
+            finish_all(claims, data, done, owner, tally, finished)
+        if finished and txn.stat(self.followers)["entries"]:
+            for place in finished:
+                self._let_follow(txn, place)
+        return len(finished)
 
     def sweep(self, txn: Txn, tally: Tally, finished: int) -> None:
         """Remove lanes that are over, when most are; a share for each write that was finished."""
@@ -472,8 +459,7 @@ class Journal:
         """Remove a write; the next one of its key is ready now, or after a pause."""
         txn.delete(place, db=self.data)
         self._let_follow(txn, place, pause)
-        tally.items[level] -= 1
-        tally.sizes[level] -= size
+        tally.add(level, -1, -size)
 
     def _let_follow(self, txn: Txn, place: bytes, pause: float = 0.0) -> None:
         follower = txn.pop(place, db=self.followers)

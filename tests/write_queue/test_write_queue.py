@@ -424,7 +424,7 @@ def test_a_write_that_kills_is_not_tried_for_ever(make, clock):
 def test_clock_of_a_new_boot(make, clock, monkeypatch):
     """Delays and leases of before a reboot, when the clock began anew, hold nothing back."""
     queue = make(clock=clock, redelivery=Redelivery(wait=1000, max_wait=1000, jitter="none"))
-    queue.put("claimed", 1)
+    queue.put("claimed", 1, level="low")
     queue.put("delayed", 1)
     first = {one.key: one for one in queue.take()}
     queue.nack([first["delayed"]], OSError())
@@ -432,7 +432,8 @@ def test_clock_of_a_new_boot(make, clock, monkeypatch):
     queue.close(0)
     monkeypatch.setattr("hybridcore.write_queue.journal.boot_id", lambda: "x" * 36)
     clock.now = 5
-    assert {one.key for one in make(clock=clock).take()} == {"claimed", "delayed"}
+    again = make(clock=clock).take()
+    assert [(one.key, one.level) for one in again] == [("delayed", "normal"), ("claimed", "low")]
 
 
 def test_flow_control_raises(make):

@@ -1,6 +1,6 @@
 """The header of a record: where its fields are, read and written byte by byte."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 # Little-endian, by offset. The checksum comes first so that all it covers is one run of bytes,
@@ -44,6 +44,10 @@ cdef struct Header:
     uint32_t meta_size
 
 
+cdef inline uint16_t load16(const uint8_t* at) noexcept nogil:
+    return <uint16_t> (at[0] | at[1] << 8)
+
+
 cdef inline uint32_t load32(const uint8_t* at) noexcept nogil:
     return (<uint32_t> at[0] | <uint32_t> at[1] << 8
             | <uint32_t> at[2] << 16 | <uint32_t> at[3] << 24)
@@ -58,6 +62,11 @@ cdef inline float load_float(const uint8_t* at) noexcept nogil:
     cdef float number
     memcpy(&number, &bits, 4)
     return number
+
+
+cdef inline void store16(uint8_t* at, uint16_t number) noexcept nogil:
+    at[0] = number & 0xFF
+    at[1] = number >> 8 & 0xFF
 
 
 cdef inline void store32(uint8_t* at, uint32_t number) noexcept nogil:

@@ -1,14 +1,17 @@
-"""A write of a durable queue: encoded when it is taken, a row of bytes on disk, read again."""
+"""Writes of a durable queue as bytes: rows, claims, and the tally of what there is.
+
+The loops over a batch of them are here, too; what they store is told in `write_queue.journal`.
+"""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from hybridcore.disk.keys import encode_key
+from hybridcore.disk.keys import encode_key, lmdb_key
 from hybridcore.errors import DecodeError
 
-from hybridcore._native.header cimport load32, load64, store32, store64
+from hybridcore._native.header cimport load16, load32, load64, store16, store32, store64
 from hybridcore._native.histogram cimport Histogram, c_record
 from hybridcore._native.record cimport RAW, c_checksum, c_form
 
@@ -26,6 +29,19 @@ cdef enum:
 
 cdef enum:
     DELETES = 0x80
+    PLAIN = 510       # bytes of the longest key form that LMDB files under itself
+
+# A claim, little-endian, by offset. `PAST` and what follows it is what became of earlier attempts;
+# the text of the last error comes behind.
+cdef enum:
+    OWNER = 0         # u64
+    UNTIL = 8         # i64  the end of the lease, ns
+    CLAIM_SIZE = 16   # u32  of the row
+    CLAIM_LEVEL = 20  # u8
+    PAST = 21         # u64  the number of the write
+    ATTEMPTS = 29     # u16
+    CLAIM_HEADER = 31
+    PAST_HEADER = 10
 
 
 @cython.final
@@ -167,3 +183,235 @@ def record_ages(Histogram histogram not None, list writes not None, int64_t now)
     cdef Write write
     for write in writes:
         c_record(histogram, <uint64_t> max(now - write.since, <int64_t> 0), 1)
+
+
+cdef enum:
+    MOST = 16         # levels
+
+
+@cython.final
+cdef class Tally:
+    """How many writes there are, and of how many bytes: in all, by level, and dead.
+
+    ``next`` is the place and the number of the write that comes next.
+    """
+
+    cdef int64_t[MOST] _items
+    cdef int64_t[MOST] _sizes
+    cdef readonly int64_t depth
+    cdef readonly int64_t size
+    cdef public int64_t dead
+    cdef public int64_t dead_bytes
+    cdef public int64_t next
+
+    def __cinit__(self):
+        self.next = 1
+
+    @staticmethod
+    def unpack(data):
+        """What was stored; nothing, if nothing was."""
+        cdef Tally self = Tally.__new__(Tally)
+        cdef const uint8_t* at
+        cdef int level
+        if data is None:
+            return self
+        if len(data) != 8 * (2 * MOST + 3):
+            raise DecodeError(f"a tally has {8 * (2 * MOST + 3)} bytes, got {len(data)}")
+        at = <const uint8_t*> PyBytes_AS_STRING(data)
+        for level in range(MOST):
+            self._items[level] = <int64_t> load64(at + 8 * level)
+            self._sizes[level] = <int64_t> load64(at + 8 * (MOST + level))
+            self.depth += self._items[level]
+            self.size += self._sizes[level]
+        at += 16 * MOST
+        self.dead = <int64_t> load64(at)
+        self.dead_bytes = <int64_t> load64(at + 8)
+        self.next = <int64_t> load64(at + 16)
+        return self
+
+    def pack(self):
+        """What to store."""
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, 8 * (2 * MOST + 3))
+        cdef uint8_t* at = <uint8_t*> PyBytes_AS_STRING(data)
+        cdef int level
+        for level in range(MOST):
+            store64(at + 8 * level, <uint64_t> self._items[level])
+            store64(at + 8 * (MOST + level), <uint64_t> self._sizes[level])
+        at += 16 * MOST
+        store64(at, <uint64_t> self.dead)
+        store64(at + 8, <uint64_t> self.dead_bytes)
+        store64(at + 16, <uint64_t> self.next)
+        return data
+
+    def items(self, int level):
+        """How many of a level there are."""
+        return self._items[_checked(level)]
+
+    def sizes(self, int level):
+        """Of how many bytes those of a level are."""
+        return self._sizes[_checked(level)]
+
+    def add(self, int level, int64_t count, int64_t size):
+        """So many more of a level, or fewer, and so many bytes."""
+        self._add(_checked(level), count, size)
+
+    cdef inline void _add(self, int level, int64_t count, int64_t size) noexcept:
+        self._items[level] += count
+        self._sizes[level] += size
+        self.depth += count
+        self.size += size
+
+
+cdef inline int _checked(int level) except -1:
+    if not 0 <= level < MOST:
+        raise IndexError(f"a level is expected to be from 0 to {MOST - 1}, got {level}")
+    return level
+
+
+cdef inline bytes _place(uint64_t number):
+    cdef uint8_t[8] digits
+    cdef int digit
+    for digit in range(8):
+        digits[digit] = <uint8_t> (number >> (56 - 8 * digit))
+    return PyBytes_FromStringAndSize(<const char*> digits, 8)
+
+
+def lane_of(bytes form not None):
+    """What LMDB files the lane of a key form under."""
+    return form if PyBytes_GET_SIZE(form) <= PLAIN else lmdb_key(form)
+
+
+def lay_out(
+    list writes not None, list names not None, dict tails not None, Tally tally not None
+):
+    """Number writes, in the order given, and count them.
+
+    ``names`` are those of their lanes, ``tails`` the last places of lanes not over. Returns
+    the rows of data, of lanes, and of what follows another write; and the heads of new lanes, each
+    a level and a place.
+    """
+    cdef uint64_t number = <uint64_t> tally.next
+    cdef list rows = [], follows = [], heads = []
+    cdef dict lanes = {}
+    cdef Write write
+    cdef bytes place, head
+    cdef Py_ssize_t at
+    for at in range(len(writes)):
+        write = writes[at]
+        name = names[at]
+        place = _place(number)
+        rows.append((place, write.row(number)))
+        last = lanes.get(name)
+        if last is None:
+            last = tails.get(name)
+        if last is None:
+            head = PyBytes_FromStringAndSize(NULL, 9)
+            PyBytes_AS_STRING(head)[0] = <char> _checked(write.level)
+            memcpy(PyBytes_AS_STRING(head) + 1, PyBytes_AS_STRING(place), 8)
+            heads.append((head, b""))
+        else:
+            follows.append((last, place))
+        lanes[name] = place
+        tally._add(_checked(write.level), 1, write.size)
+        number += 1
+    tally.next = <int64_t> number
+    return rows, sorted(lanes.items()), follows, heads
+
+
+@cython.final
+@cython.freelist(256)
+cdef class Claimed:
+    """A write under way: what it is, which attempt this is, and what the last one failed of."""
+
+    cdef readonly Write write
+    cdef readonly int attempt
+    cdef readonly str error
+
+
+cdef tuple claim_of(
+    bytes place, Write write, bytes past, int level, uint64_t owner, int64_t until, list claimed
+):
+    """The row of a claim."""
+    cdef const uint8_t* was = <const uint8_t*> PyBytes_AS_STRING(past)
+    cdef Py_ssize_t said = PyBytes_GET_SIZE(past) - PAST_HEADER
+    cdef int attempts = 0
+    cdef Claimed claim = Claimed.__new__(Claimed)
+    cdef bytes row
+    cdef uint8_t* at
+    if said >= 0 and load64(was) == write.number:
+        attempts = load16(was + 8)
+    else:  # there were none, or of a write that it replaced
+        said = 0
+    attempts = min(attempts + 1, 0xFFFF)
+    row = PyBytes_FromStringAndSize(NULL, CLAIM_HEADER + said)
+    at = <uint8_t*> PyBytes_AS_STRING(row)
+    store64(at + OWNER, owner)
+    store64(at + UNTIL, <uint64_t> until)
+    store32(at + CLAIM_SIZE, <uint32_t> write.size)
+    at[CLAIM_LEVEL] = <uint8_t> level
+    store64(at + PAST, write.number)
+    store16(at + ATTEMPTS, <uint16_t> attempts)
+    memcpy(at + CLAIM_HEADER, was + PAST_HEADER, said)
+    claim.write, claim.attempt = write, attempts
+    claim.error = (
+        "" if said == 0 else past[PAST_HEADER:].decode("utf-8", "replace")
+    )
+    claimed.append(claim)
+    return place, row
+
+
+def claim_all(
+    list rows not None, dict found not None, int level, uint64_t owner, int64_t until,
+    list claimed not None, list damaged not None, is_too_young=None,
+):
+    """Claim the writes of these rows of ready ones, ``found`` by their places.
+
+    It ends before the first that ``is_too_young``. Adds to ``claimed``, and to ``damaged`` the
+    place, bytes and error of what cannot be read. Returns how many rows are done, and the claims.
+    """
+    cdef list claims = []
+    cdef Py_ssize_t taken = 0
+    cdef bytes place
+    cdef Write write
+    for place, past in rows:
+        row = found.get(place)
+        if row is not None:
+            try:
+                write = Write.stored(place, row)
+            except DecodeError as error:
+                damaged.append((place, row, error))
+            else:
+                if is_too_young is not None and is_too_young(write):
+                    break
+                claims.append(claim_of(place, write, past, level, owner, until, claimed))
+        taken += 1
+    return taken, claims
+
+
+def finish_all(claims, data, done, uint64_t owner, Tally tally not None, list finished not None):
+    """Remove the claims and rows of what is done, where the owner has claimed it.
+
+    ``claims`` and ``data`` are cursors. Adds the places of what was removed to ``finished``.
+    """
+    cdef bytes place, claim
+    cdef const uint8_t* at
+    pop, set_key, delete = claims.pop, data.set_key, data.delete
+    current = data.key
+    for one in done:
+        place = _place(<uint64_t> one.place)
+        found = pop(place)
+        if found is None:
+            continue
+        claim = found
+        at = <const uint8_t*> PyBytes_AS_STRING(claim)
+        if (
+            PyBytes_GET_SIZE(claim) < CLAIM_HEADER
+            or load64(at + OWNER) != owner
+            or load64(at + PAST) != <uint64_t> one.number
+        ):
+            claims.put(place, claim)
+            continue
+        if current() == place or set_key(place):
+            delete()
+        tally._add(_checked(at[CLAIM_LEVEL]), -1, -<int64_t> load32(at + CLAIM_SIZE))
+        finished.append(place)
