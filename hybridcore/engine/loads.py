@@ -216,8 +216,25 @@ class Loads(Conflicts):
             self._unguarded = Guard(name=origin.name)
         return self._unguarded.around(origin, limit)
 
+    def _is_answered_by_queue(self, flight: Flight) -> bool:
+        """End the flight with the write of its key that waits, if the origin has yet to get one."""
+        waiting = None if self.queue is None else self.queue.pending(flight.key)
+        if waiting is None:
+            return False
+        value = MISSING if waiting.deletes else waiting.value
+        if isinstance(value, Loaded) and self.origin is not None and self.origin.takes_entries:
+            value = value.value
+        self._flights.end(flight, value)
+        return True
+
     def settle(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> None:
-        """End a flight with what the origin answered, or with its copy if it failed."""
+        """End a flight with what the origin answered, or with its copy if it failed.
+
+        A write that was queued meanwhile, perhaps by another process, is newer than both.
+        """
+        if self._is_answered_by_queue(flight):
+            self._count("loads")
+            return
         try:
             value = self._accept(flight, answer, took)
         except Exception as error:
@@ -252,6 +269,7 @@ class Loads(Conflicts):
                 or answer.depends_on
                 or self.ttls is not None
                 or flight.options.is_winding
+                or (self.queue is not None and self.queue.pending(key) is not None)
             ):
                 self.settle(flight, answer, took)
                 continue

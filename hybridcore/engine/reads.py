@@ -13,7 +13,7 @@ from hybridcore.errors import NotFoundError, PartialLoadError
 from hybridcore.events import EventKind
 from hybridcore.flights import MISSING, Flight, WaitsForItselfError, led_here
 from hybridcore.tiers import Copy, State
-from hybridcore.types import Entry, Loaded, Tier
+from hybridcore.types import Entry, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -279,12 +279,7 @@ class Reads(Loads):
     def _may_ask(self, flight: Flight) -> bool:
         """Whether the origin is to be asked; ends the flight if it is not."""
         copy = flight.copy
-        if self.queue is not None and (waiting := self.queue.pending(flight.key)) is not None:
-            # the origin does not know yet
-            value = MISSING if waiting.deletes else waiting.value
-            if isinstance(value, Loaded) and self.origin is not None and self.origin.takes_entries:
-                value = value.value
-            self._flights.end(flight, value)
+        if self._is_answered_by_queue(flight):
             return False
         if copy is not None and (
             (flight.key in self._failed and self._is_servable(copy))

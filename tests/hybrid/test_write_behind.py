@@ -45,6 +45,38 @@ def test_reads_see_writes(drive, make_store):
     assert source.deleted == ["gone"]
 
 
+@pytest.mark.parametrize("deletes", [False, True])
+def test_a_load_does_not_bring_back_what_is_older_than_a_queued_write(drive, tmp_path, deletes):
+    """While a load is under way another user of the queue writes: the load's answer is older."""
+    rows = {"k": "old", "other": "old"}
+    elsewhere = hc.WriteQueue(tmp_path / "queue")
+
+    def load(key):
+        found = rows[key]
+        if key == "k":
+            elsewhere.delete(key) if deletes else elsewhere.put(key, "new")
+        return found
+
+    with (
+        hc.HybridCache(
+            hc.Memory(10),
+            origin=hc.CallableOrigin(load, store=rows.__setitem__),
+            strategy="write_behind",
+            queue=hc.WriteQueue(tmp_path / "queue", workers=0),
+        ) as store,
+        elsewhere,
+    ):
+        newest = None if deletes else "new"
+        assert drive.get(store, "k") == newest
+        assert drive.get(store, "k") == newest
+        assert elsewhere.ack(elsewhere.take()) == 1
+        store.clear()
+        wanted = {"other": "old"} | ({} if deletes else {"k": "new"})
+        assert drive.get_many(store, ["k", "other"]) == wanted
+        assert store.peek("other") == "old"
+        assert store.peek("k") is None
+
+
 def test_a_write_that_is_given_up(make_store):
     """Leaves the tiers: they must not tell what the origin will never have."""
     source = Source()
