@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the orders (default 1)")
     parser.add_argument("--steps", type=int, default=400, help="operations that sync or commit")
     parser.add_argument("--many", type=int, default=20_000, help="operations that share commits")
-    parser.add_argument("--queued", type=int, default=0, help="items whose memory to tell")
+    parser.add_argument("--memory", type=int, default=0, metavar="N", help="items to tell it of")
     parser.add_argument("--only", default="", help="only lines whose name contains this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save every number here")
 
@@ -60,9 +60,13 @@ def main(options: argparse.Namespace) -> None:
         results[name] = numbers | {"ratio": ratio, "wanted": wanted}
         middles = [f"{median(rates[side]):.0f}" for side in (ours, other)]
         print_row(name, [*middles, cell(ratio), "" if wanted is None else f"{wanted:g}"])
-    memory = memory_of_many(options.queued) if options.queued else None
+    memory = memory_of_many(options.memory) if options.memory else None
     if memory is not None:
-        print(f"memory that {options.queued:,} items of 1 KiB take, MiB: {memory}")
+        print_row(
+            f"MiB that {options.memory:,} of 1 KiB take", ["resident", "heap", "mapped", "wanted"]
+        )
+        for name, most in memory.items():
+            print_row(name, [*(f"{size:.1f}" for size in most.values()), "64"])
     if options.json:
         save(options.json, options, DISTRIBUTIONS, {"results": results, "memory": memory})
 
@@ -71,41 +75,56 @@ MEMORY = """
 import json, sys
 import hybridcore as hc
 
+NAMES = {"VmRSS": "resident", "RssAnon": "heap", "RssFile": "mapped"}
+
 def memory():
-    with open("/proc/self/smaps_rollup") as lines:
-        fields = dict(line.split(":") for line in lines if "kB" in line)
-    return {name: int(fields[name].split()[0]) / 1024 for name in ("Rss", "Anonymous")}
+    with open("/proc/self/status") as lines:
+        fields = dict(line.split(":") for line in lines)
+    return {NAMES[name]: int(fields[name].split()[0]) / 1024 for name in NAMES}
+
+class Most:
+    def __init__(self):
+        self.before = memory()
+        self.most = dict.fromkeys(self.before, 0.0)
+
+    def look(self):
+        for name, now in memory().items():
+            self.most[name] = max(self.most[name], now - self.before[name])
 
 with hc.WriteQueue(sys.argv[1], durability="process") as queue:
     queue.put(-1, b"")
     queue.ack(queue.take(1))
-    before, most = memory(), 0.0
-    value = bytes(1024)
-    for number in range(int(sys.argv[2])):
+    value, items = bytes(1024), int(sys.argv[2])
+    coming, going = Most(), Most()
+    for number in range(items):
         queue.put_nowait(number, value)
-        if number % 10_000 == 0:
-            most = max(most, memory()["Anonymous"])
+        if number % 1000 == 0:
+            coming.look()
     queue.sync()
-    after = memory()
-    assert queue.stats().depth == int(sys.argv[2])
-print(json.dumps({
-    "heap": after["Anonymous"] - before["Anonymous"],
-    "heap at most": max(most, after["Anonymous"]) - before["Anonymous"],
-    "pages of the file that are mapped": after["Rss"] - after["Anonymous"]
-    - before["Rss"] + before["Anonymous"],
-}))
+    coming.look()
+    assert queue.stats().depth == items
+    taken, seen = queue.take(100), 0
+    while taken:
+        seen += len(taken)
+        taken = queue.take(100, done=taken)
+        if seen % 1000 == 0:
+            going.look()
+    going.look()
+    assert seen == items
+print(json.dumps({"while they come": coming.most, "while they go": going.most}))
 """
 
 
-def memory_of_many(items: int) -> dict[str, float]:
-    """By how many MiB the memory of a process grows that queues so many items of 1 KiB.
+def memory_of_many(items: int) -> dict[str, dict[str, float]]:
+    """By how many MiB at most the memory of a process grows that queues so many items of 1 KiB.
 
-    Pages of the file that it has mapped are the system's to take back.
+    It is told while they come and while they go, as the system counts it: all that is resident,
+    what of that is heap, and what is mapped of files.
     """
     with TemporaryDirectory() as directory:
         command = [sys.executable, "-c", MEMORY, f"{directory}/queue", str(items)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    grown: dict[str, float] = json.loads(done.stdout)
+    grown: dict[str, dict[str, float]] = json.loads(done.stdout)
     return grown
 
 

@@ -30,6 +30,7 @@ from hybridcore.write_queue.journal import LAYOUT, Journal
 from hybridcore.write_queue.levels import LEVELS, Levels
 from hybridcore.write_queue.owners import Owner
 from hybridcore.write_queue.redelivery import Redelivery
+from hybridcore.write_queue.resident import Resident
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -180,6 +181,7 @@ class WriteQueue:
             self.directory, room_for_addresses(self._admission.max_bytes), durability, LAYOUT
         )
         self._journal = Journal(self._environment, coalesce=coalesce, clock=clock)
+        self._resident = Resident(self._environment, self._journal)
         self._committer = Committer(
             self._environment,
             self._journal,
@@ -439,6 +441,10 @@ class WriteQueue:
             compression=self._encoding.stats(),
         )
 
+    def taken_ever(self) -> int:
+        """How many writes the directory ever got, of all processes, dead letters replayed too."""
+        return self._look().next - 1
+
     def __repr__(self) -> str:
         return f"WriteQueue({str(self.directory)!r})"
 
@@ -470,6 +476,7 @@ class WriteQueue:
         self, tally: Tally, writes: list[Write], coalesced: int, buried: list[int]
     ) -> None:
         """What there is after a commit; in the thread that commits."""
+        moved = self._committer.committing_bytes + max(0, self._tally.size - tally.size)
         self._admission.note(tally)
         record_ages(self._until_durable, writes, self._clock())
         self._counts["coalesced"] += coalesced
@@ -481,6 +488,7 @@ class WriteQueue:
         if buried:
             self._drain.call(self.dead_letters.came, buried)
         self._admission.committed(tally)
+        self._resident.moved(moved)
 
     def _is_applied(self, limit: int) -> bool:
         with self._environment.reading(buffers=False) as txn:

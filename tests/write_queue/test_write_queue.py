@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -869,3 +870,26 @@ def test_an_origin_that_is_down_for_an_hour(make, clock, monkeypatch):
     assert [(one.key, one.value, one.attempts) for one in letters] == [
         ("poison", value, 40) for value in range(3)
     ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system tells no residents")
+def test_pages_of_the_file_are_not_kept_in_memory(make, monkeypatch):
+    """What comes and goes leaves few pages of the mapped file resident, and all is read back."""
+
+    def resident():
+        told = Path("/proc/self/smaps").read_text().partition(f"{queue.directory}/data.mdb")[2]
+        return int(told.partition("Rss:")[2].split()[0])
+
+    monkeypatch.setattr("hybridcore.write_queue.resident.LET_GO_AFTER", 1 << 40)
+    queue = make(None, max_bytes="64MiB")
+    for number in range(4000):
+        queue.put_nowait(number, bytes(1000))
+    assert queue.sync(20)
+    taken = queue.take(4000)
+    assert resident() > 4000
+    monkeypatch.setattr("hybridcore.write_queue.resident.LET_GO_AFTER", 1 << 20)
+    assert queue.ack(taken[:2000]) == 2000
+    assert resident() < 2000
+    assert [one.value for one in taken[2000:]] == [bytes(1000)] * 2000
+    assert queue.ack(taken[2000:]) == 2000
+    assert queue.stats().depth == 0

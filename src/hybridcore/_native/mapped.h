@@ -10,6 +10,7 @@
 static inline const uint8_t *hc_map(int file, size_t size) { (void)file; (void)size; return NULL; }
 static inline void hc_unmap(const uint8_t *base, size_t size) { (void)base; (void)size; }
 static inline uint64_t hc_size(int file) { (void)file; return 0; }
+static inline void hc_let_go(const uint8_t *base, size_t size) { (void)base; (void)size; }
 
 #else
 
@@ -26,6 +27,12 @@ static inline const uint8_t *hc_map(int file, size_t size)
 }
 
 static inline void hc_unmap(const uint8_t *base, size_t size) { (void)munmap((void *)base, size); }
+
+/* Of a shared mapping of a file: what was read is in the system's cache still. */
+static inline void hc_let_go(const uint8_t *base, size_t size)
+{
+    (void)madvise((void *)base, size, MADV_DONTNEED);
+}
 
 static inline uint64_t hc_size(int file)
 {

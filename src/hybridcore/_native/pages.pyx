@@ -6,6 +6,7 @@ reads nothing but the file, and leaves out what it cannot believe.
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
@@ -43,6 +44,7 @@ cdef extern from "mapped.h" nogil:
     const uint8_t* hc_map(int file, size_t size)
     void hc_unmap(const uint8_t* base, size_t size)
     uint64_t hc_size(int file)
+    void hc_let_go(const uint8_t* base, size_t size)
 
 
 cdef struct Level:
@@ -482,3 +484,27 @@ cdef class Map:
                 return -1
         value[0] = page + PAGE_HEADER
         return 1
+
+
+def let_go(value, size_t page_size, uint64_t pages):
+    """Have the process no longer hold the pages of a map that has so many; it reads on as before.
+
+    ``value`` is a view of a small value where LMDB maps it, within a read transaction and behind
+    the gate, so that the map stays where it is. Returns whether it was found.
+    """
+    cdef Py_buffer view
+    cdef const uint8_t* page
+    cdef uint64_t number
+    PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
+    try:
+        page = <const uint8_t*> (<size_t> view.buf & ~(page_size - 1))
+        number = load_u64(page)
+        if number < 2 or number >= pages or load_u16(page + KIND) & KINDS != LEAF:
+            return False
+        page -= number * page_size
+        if load_u64(page) != 0 or load_u64(page + page_size) != 1:
+            return False   # a map begins with its two meta pages
+        hc_let_go(page, pages * page_size)
+        return True
+    finally:
+        PyBuffer_Release(&view)
