@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hybridcore.cli import Subparsers
-    from hybridcore.write_queue import DeadLetter
+    from hybridcore.write_queue import DeadLetter, WriteQueue
 
 
 def add_to(commands: Subparsers) -> None:
@@ -78,9 +78,9 @@ def _list(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     with opened(options.directory) as queue:
+        _require(queue, options.id)
         letter = queue.dead_letters.get(options.id)
-    if letter is None:
-        raise UsageError(f"there is no dead letter {options.id}")
+    assert letter is not None
     if options.json:
         print_json({**_summary(letter), "value": letter.value, "traceback": letter.traceback})
         return 0
@@ -93,6 +93,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     with opened(options.directory) as queue:
+        _require(queue, options.id)
         count = queue.dead_letters.replay(
             options.id, where=_where(options), rate=options.rate, force=options.force
         )
@@ -106,11 +107,18 @@ def _purge(options: argparse.Namespace) -> int:
     if not options.all and all(condition is None for condition in conditions):
         raise UsageError("say which to purge: --id, --error, --reason, --older-than, or --all")
     with opened(options.directory) as queue:
+        _require(queue, options.id)
         count = queue.dead_letters.purge(
             options.id, where=_where(options), older_than=options.older_than
         )
     print(f"{count:,} purged")
     return 0
+
+
+def _require(queue: WriteQueue, number: int | None) -> None:
+    """Have the letter that is asked for be there."""
+    if number is not None and queue.dead_letters.get(number) is None:
+        raise UsageError(f"there is no dead letter {number}")
 
 
 def _where(options: argparse.Namespace) -> Callable[[DeadLetter], bool]:

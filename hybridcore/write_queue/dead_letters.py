@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.errors import ClosedError, DecodeError
+from hybridcore.errors import ClosedError, ConfigurationError, DecodeError
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
@@ -102,7 +103,14 @@ class DeadLetters:
             level: in the place of the one it had.
             rate: at most so many a second.
             force: also those that a newer write of their key has superseded, which it undoes.
+
+        Raises:
+            ConfigurationError: the rate is no finite number above 0; nothing was queued.
         """
+        if rate is not None and not 0 < rate < math.inf:
+            raise ConfigurationError(
+                f"rate is expected to be a number of letters a second above 0, got {rate!r}"
+            )
         queue, done = self._queue, 0
         started = time.monotonic()
         for letter in self._chosen(number, where):
