@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+import hybridcore as hc
 from hybridcore.cli import main
+from hybridcore.exporters.prometheus import PrometheusExporter
 from hybridcore.write_queue import Redelivery, WriteQueue
 
 
@@ -84,3 +87,75 @@ def test_no_queue(tmp_path, capsys):
     assert main(["queue", str(tmp_path / "none")]) == 2
     assert "no write queue" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_rates_between_two_looks(directory, capsys, monkeypatch):
+    """What came and left between two looks, divided by the time between them."""
+    now = [100.0]
+
+    def sleep(seconds):
+        with WriteQueue(directory) as queue:
+            for number in range(10):
+                queue.put((now[0], number), 1)
+            queue.ack(queue.take(4))
+        now[0] += seconds
+
+    monkeypatch.setattr(
+        "hybridcore.cli.queue.time", SimpleNamespace(sleep=sleep, monotonic=lambda: now[0])
+    )
+    assert main(["queue", str(directory), "--over", "2s", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["came_per_second"], told["left_per_second"]) == (5.0, 2.0)
+    assert main(["queue", str(directory), "--over", "2s"]) == 0
+    assert "5.0 come and 2.0 leave a second" in capsys.readouterr().out
+
+
+def test_what_processes_publish_of_a_queue(tmp_path, capsys):
+    """The share of attempts that succeeded, and how long writes took, as processes told."""
+    failed = []
+
+    def fail_once(key, value):
+        if not failed:
+            failed.append(key)
+            raise OSError("not yet")
+
+    queue = WriteQueue(tmp_path / "q", redelivery=Redelivery(wait=0, max_wait=0))
+    origin = hc.CallableOrigin({}.get, store=fail_once)
+    with hc.HybridCache(
+        hc.Memory(10), origin=origin, strategy="write_behind", queue=queue
+    ) as store:
+        for number in range(3):
+            store.put(number, number)
+        assert store.flush(20)
+        exporter = PrometheusExporter({"c": store}, directory=tmp_path / "q" / "statistics")
+        exporter.close()
+        assert main(["queue", str(tmp_path / "q"), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)["processes"]
+        assert (told["attempts"], told["success_rate"]) == (4, 0.75)
+        assert told["seconds_until"].keys() == {"durable", "applied"}
+        assert main(["queue", str(tmp_path / "q")]) == 0
+        assert "75.00% of 4 attempts succeeded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--over", "0s"], ["--watch", "0s"], ["--statistics", "nowhere"]]
+)
+def test_queue_with_what_cannot_be(directory, capsys, wrong):
+    """No time between looks, and statistics that are not there, are refused."""
+    assert main(["queue", str(directory), *wrong]) == 2
+    assert "expected" in (said := capsys.readouterr().err) or "no published" in said
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["replay", "--rate", rate] for rate in ("0", "-1", "nan", "inf")]
+    + [["replay", "--id", "99"], ["purge", "--id", "99"]],
+)
+def test_dead_letters_stay_after_bad_input(directory, capsys, wrong):
+    """A rate that is none, or a letter that is not there, is refused and no letter moves."""
+    action, *rest = wrong
+    assert main(["dlq", action, str(directory), *rest]) == 2
+    said = capsys.readouterr().err
+    assert "rate is expected" in said or "there is no dead letter 99" in said
+    with WriteQueue(directory) as queue:
+        assert (len(queue.dead_letters), queue.stats().depth) == (2, 2)
