@@ -61,6 +61,7 @@ class Backend(Origin[int, bytes]):
         self.limit = math.inf
         self.price = 1.0
         self.used = 0.0
+        self.used_by_others = 0.0
         self._hour = -1
         self.meter = Meter()
 
@@ -68,7 +69,7 @@ class Backend(Origin[int, bytes]):
         """A value, for a unit of quota."""
         hour = int(self._clock.now // _HOUR)
         if hour != self._hour:
-            self._hour, self.used = hour, 0.0
+            self._hour, self.used = hour, self.used_by_others
         if self.used + self.price > self.limit:
             self.meter.quota(0.0, (hour + 1) * _HOUR)
             raise ConnectionError("429: no quota is left")
@@ -261,7 +262,8 @@ class Service:
             return f"{self._leak / _MIB:.0f} MiB a minute"
         elif kind == "quota exhaustion":
             if draw() < 0.5:
-                self.backend.used = self.backend.limit * float(draw(0.97, 1.0))
+                others = self.backend.limit * float(draw(0.97, 1.0))
+                self.backend.used = self.backend.used_by_others = others
                 return "somebody else used it up"
             self.backend.price = float(draw(20, 60))
             return f"{self.backend.price:.0f} times the price"
@@ -278,6 +280,7 @@ class Service:
         coherence: Any = self.store._engine.coherence
         coherence.log.__dict__.pop("since", None)
         self.backend.price = 1.0
+        self.backend.used_by_others = 0.0
         self.backend.used = min(self.backend.used, 0.2 * self.backend.limit)
 
     def _close(self) -> None:

@@ -91,7 +91,8 @@ class Alerts:
             raise ConfigurationError("interval is expected to be more than no time")
         self._clock = clock
         self._reach = seconds(reach)
-        self._histories = {name: History(self._reach) for name in self._caches}
+        self._signals = (_AGE, *(rule.signal for rule in self._rules))
+        self._histories = {name: self._new_history() for name in self._caches}
         self._beyond: dict[tuple[str, str], float] = {}
         self._firing: dict[tuple[str, str], Alert] = {}
         self._silenced: dict[tuple[str | None, str | None], float] = {}
@@ -139,7 +140,9 @@ class Alerts:
     def judge(self, cache: str, samples: Samples | None, at: float) -> list[Alert]:
         """The same for metrics of a cache that is not of this process."""
         with self._lock:
-            history = self._histories.setdefault(cache, History(self._reach))
+            history = self._histories.get(cache)
+            if history is None:
+                history = self._histories[cache] = self._new_history()
             if samples is not None:
                 history.add(at, samples)
                 self.objectives.observe(cache, at, samples)
@@ -174,6 +177,9 @@ class Alerts:
                 self.evaluate()
             except Exception:
                 log.logger.exception("alerts could not be evaluated")
+
+    def _new_history(self) -> History:
+        return History(self._signals, self._reach)
 
     def _judge(self, rule: Rule, cache: str, history: History, at: float) -> Alert | None:
         name = (rule.name, cache)

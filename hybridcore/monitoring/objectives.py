@@ -94,7 +94,7 @@ class Objectives:
             self._before[cache] = (at, samples)
             if before is None or at <= before[0]:
                 return
-            history = History()
+            history = History(slo.bad(1) for slo in self._slos.values())
             history.add(*before)
             history.add(at, samples)
             day = datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d")

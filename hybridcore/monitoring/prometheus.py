@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcore.exporters.metrics import BOUNDS
 from hybridcore.monitoring.rules import SIGNALS
-from hybridcore.monitoring.signals import Deviation, Drift, Least
+from hybridcore.monitoring.signals import Deviation, Drift
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,7 +47,8 @@ def export(rules: Iterable[Rule], *, recorded: bool = True) -> str:
         known = [
             {"record": f"hybridcore:{name}", "expr": signal.promql()}
             for name, signal in SIGNALS.items()
-            if not isinstance(signal, Deviation | Drift | Least)
+            if not isinstance(signal, Deviation | Drift)
+            and name not in ("collapse", "quota_reserve")
         ]
         groups.insert(0, {"name": "hybridcore-signals", "rules": known})
     return json.dumps({"groups": groups}, indent=2) + "\n"
@@ -150,6 +151,10 @@ _BUILT_IN: dict[str, Sequence[Series]] = {
         ("origin_quota_left", "", (90_000, -1), (_ON, -1000)),
         _counts("", 1, 1000, "origin_quota_used_total"),
         ("origin_quota_resets_timestamp_seconds", "", (7200, 0), (7200, 0)),
+    ),
+    "QuotaSpentFaster": (
+        _counts('tier="origin",result="hit"', 10, 10),
+        _counts("", 10, 100, "origin_quota_used_total"),
     ),
     "CacheSilent": (("uptime_seconds", "", (0, _STEP), None),),
 }

@@ -17,8 +17,10 @@ from hybridcore.monitoring.signals import (
     Drift,
     Gauge,
     Growth,
+    Highest,
     Increase,
     Least,
+    Median,
     Product,
     Share,
     Signal,
@@ -129,15 +131,15 @@ def _requests(window: float, **where: str) -> Increase:
 _ORIGIN_SECONDS = Share(
     Increase("hybridcore_request_duration_seconds_sum", 60, {"tier": "origin"}),
     Increase("hybridcore_request_duration_seconds_count", 60, {"tier": "origin"}),
-    least=10,
+    least=4,
 )
-_ORIGIN_LOADS = Share(_requests(60, tier="origin"), _requests(60, tier="memory"), least=60)
-_LOAD_RATIO_OFF = Deviation(_ORIGIN_LOADS, floor=0.02, relative=0.1)
-_LOADS_OFF = Deviation(_requests(60, tier="origin"), floor=30, relative=0.5)
-_MEMORY_HITS = Share(
-    _requests(60, tier="memory", result="hit"), _requests(60, tier="memory"), least=100
-)
+_LATENCY_OFF = Deviation(_ORIGIN_SECONDS, floor=0.002, relative=0.1)
+_LOADS = _requests(60, tier="origin")
+_LOOKUPS = _requests(60, tier="memory")
+_LOAD_RATIO = Share(_LOADS, _LOOKUPS, least=60)
+_MEMORY_HITS = Share(_requests(60, tier="memory", result="hit"), _LOOKUPS, least=100)
 _RESIDENT = Gauge("hybridcore_process_resident_bytes")
+_QUOTA_LEFT = Gauge("hybridcore_origin_quota_left")
 _QUOTA_USED = Increase("hybridcore_origin_quota_used_total", 120)
 
 SIGNALS: dict[str, Signal] = {
@@ -145,16 +147,16 @@ SIGNALS: dict[str, Signal] = {
         _requests(60, tier="origin", result="error"), _requests(60, tier="origin"), least=5
     ),
     "origin_mean_seconds": _ORIGIN_SECONDS,
-    "origin_mean_seconds_deviation": Deviation(_ORIGIN_SECONDS, floor=0.002, relative=0.1),
-    "origin_mean_seconds_drift": Drift(
-        Deviation(_ORIGIN_SECONDS, floor=0.002, relative=0.1), slack=3.0
-    ),
+    "origin_mean_seconds_deviation": _LATENCY_OFF,
+    "origin_mean_seconds_drift": Drift(_LATENCY_OFF, slack=3.0),
     "memory_hit_ratio": _MEMORY_HITS,
     "memory_hit_ratio_deviation": Deviation(_MEMORY_HITS),
-    "origin_load_ratio": _ORIGIN_LOADS,
-    "origin_load_ratio_deviation": _LOAD_RATIO_OFF,
-    "origin_loads_deviation": _LOADS_OFF,
-    "collapse": Least(_LOADS_OFF, _LOAD_RATIO_OFF, times=8),
+    "origin_load_ratio": _LOAD_RATIO,
+    "origin_load_ratio_deviation": Deviation(_LOAD_RATIO, floor=0.02, relative=0.1),
+    "origin_loads_deviation": Deviation(_LOADS, floor=30, relative=0.5),
+    "collapse": Share(
+        _LOADS, Product(Median(_LOOKUPS), Highest(_LOAD_RATIO, least=0.3, unknown=1.0)), least=20
+    ),
     "breaker_open": Gauge("hybridcore_breaker_state", {"state": "open|half_open"}),
     "disk_errors": Increase("hybridcore_errors_total", 120, {"class": "disk"}),
     "disk_map_used": Share(
@@ -170,14 +172,20 @@ SIGNALS: dict[str, Signal] = {
     "resident_growth_drift": Drift(
         Deviation(Growth(_RESIDENT, 60), step=30, floor=4 * 2**20), slack=1.0
     ),
-    "quota_minutes_left": Share(
-        Gauge("hybridcore_origin_quota_left"),
-        Increase("hybridcore_origin_quota_used_total", 60),
-    ),
+    "quota_minutes_left": Share(_QUOTA_LEFT, Increase("hybridcore_origin_quota_used_total", 60)),
     "quota_reserve": Difference(
-        Gauge("hybridcore_origin_quota_left"),
-        Product(_QUOTA_USED, TimeLeft("hybridcore_origin_quota_resets_timestamp_seconds")),
-        times=1 / 120,
+        Difference(
+            _QUOTA_LEFT,
+            Product(
+                _QUOTA_USED, TimeLeft(Gauge("hybridcore_origin_quota_resets_timestamp_seconds"))
+            ),
+            times=1 / 120,
+        ),
+        Highest(_QUOTA_LEFT, least=0.0, unknown=0.0, window=7200, before=0, fewest=10),
+        times=0.05,
+    ),
+    "quota_per_load_deviation": Deviation(
+        Share(Increase("hybridcore_origin_quota_used_total", 60), _LOADS), floor=0.1, relative=0.1
     ),
     "silent_seconds": Silence(),
 }
@@ -203,9 +211,9 @@ BUILT_IN = (
     Rule(
         "HitRatioCollapsed",
         SIGNALS["collapse"],
-        "Many times more lookups reach the origin than in the hour before, and a larger share.",
-        above=8,
-        clear=4,
+        "Twice as many lookups reach the origin as usually do at the worst.",
+        above=2,
+        clear=1.5,
         lasting=30,
         settled=900,
     ),
@@ -268,8 +276,16 @@ BUILT_IN = (
     Rule(
         "QuotaRunsOut",
         SIGNALS["quota_reserve"],
-        "At the rate of two minutes the quota of the origin is used up before it is filled again.",
-        below=1,
+        "At the rate of two minutes less than 5 % of the quota of the origin is left in the end.",
+        below=0,
+        lasting=30,
+    ),
+    Rule(
+        "QuotaSpentFaster",
+        SIGNALS["quota_per_load_deviation"],
+        "A load of the origin takes several times the quota that it took in the hour before.",
+        above=30,
+        clear=10,
         lasting=30,
     ),
     Rule(

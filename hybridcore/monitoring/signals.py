@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from dataclasses import dataclass, field
-from functools import lru_cache
-from math import ceil, floor
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property, lru_cache
+from math import ceil, floor, isnan, nan
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
 from hybridcore.exporters.metrics import BOUNDS, Buckets, families
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from hybridcore.exporters.metrics import Family
     from hybridcore.stats.snapshot import HybridStats
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 Labels = frozenset[tuple[str, str]]
 Samples = dict[str, list[tuple[Labels, float]]]
 
-_FINE, _COARSE = 660.0, 60.0
-"""Seconds for which every snapshot is kept, and how far apart older ones are."""
+_THINNED = ((660.0, 60.0), (7200.0, 300.0))
+"""Seconds after which snapshots are thinned out, and how far apart they are then."""
 
 
 def samples_of(stats: HybridStats) -> Samples:
@@ -53,19 +54,31 @@ def _labels(labels: tuple[tuple[str, str], ...], bound: float | None = None) -> 
 
 
 class History:
-    """Snapshots of one cache in the order of their times, older ones a minute apart.
+    """What signals look at, of the snapshots of one cache: a number for each counter and gauge.
+
+    Older snapshots are thinned out, to a minute apart and then five: three days of the built-in
+    rules take a third of a MiB.
 
     Args:
-        reach: seconds after which they are forgotten.
+        signals: the signals that are worked out of it.
+        reach: seconds after which snapshots are forgotten.
     """
 
-    def __init__(self, reach: float = 3 * 86400.0) -> None:
+    def __init__(self, signals: Iterable[Signal], reach: float = 3 * 86400.0) -> None:
         self._reach = reach
+        self._columns: dict[Column, int] = {}
+        for one in signals:
+            for read in _read_by(one):
+                self._columns.setdefault(read.column, len(self._columns))
         self._times: list[float] = []
-        self._samples: list[Samples] = []
+        self._rows: list[array[float]] = []
         self._known: dict[int, tuple[Signal, dict[float, float | None]]] = {}
         self.now = 0.0
         """The time that signals are worked out for: that of the newest snapshot, or later."""
+
+    def __len__(self) -> int:
+        """How many snapshots are kept."""
+        return len(self._times)
 
     def add(self, at: float, samples: Samples) -> None:
         """Take a snapshot; one that is not newer than the last is passed over."""
@@ -73,22 +86,29 @@ class History:
             return
         self.now = at
         self._times.append(at)
-        self._samples.append(samples)
-        old = bisect_right(self._times, at - _FINE)
-        if old >= 3 and self._times[old - 1] - self._times[old - 3] <= _COARSE:
-            del self._times[old - 2], self._samples[old - 2]
+        self._rows.append(array("d", (_taken(samples, column) for column in self._columns)))
+        for age, apart in _THINNED:
+            old = bisect_right(self._times, at - age)
+            if old >= 3 and self._times[old - 1] - self._times[old - 3] <= apart:
+                del self._times[old - 2], self._rows[old - 2]
         gone = bisect_right(self._times, at - self._reach) - 1
         if gone > 0:
-            del self._times[:gone], self._samples[:gone]
+            del self._times[:gone], self._rows[:gone]
 
-    def latest(self, at: float | None = None) -> Samples | None:
-        """The newest snapshot of that time."""
+    def latest(self, column: Column, at: float | None = None) -> float | None:
+        """What the newest snapshot of that time has of a column."""
         last = len(self._times) if at is None else bisect_right(self._times, at)
-        return self._samples[last - 1] if last else None
+        return self._cell(last - 1, column) if last else None
 
-    def between(self, window: float, at: float | None = None) -> tuple[Samples, Samples] | None:
-        """The snapshots at the end of a stretch of time and at its beginning; None
-        while less than half of it is known."""
+    def _cell(self, row: int, column: Column) -> float | None:
+        value = self._rows[row][self._columns[column]]
+        return None if isnan(value) else value
+
+    def between(
+        self, column: Column, window: float, at: float | None = None
+    ) -> tuple[float | None, float | None] | None:
+        """A column at the end of a stretch of time and at its beginning; None while less than
+        half of the stretch is known."""
         if len(self._times) < 2:
             return None
         end = self._times[-1] if at is None else at
@@ -96,7 +116,7 @@ class History:
         first = max(bisect_right(self._times, end - window) - 1, 0)
         if last <= first or self._times[last] - self._times[first] < window / 2:
             return None
-        return self._samples[last], self._samples[first]
+        return self._cell(last, column), self._cell(first, column)
 
     def past(self, signal: Signal, window: float, step: float, at: float) -> list[float]:
         """What a signal was at whole multiples of a step within a window, as far as known."""
@@ -106,8 +126,8 @@ class History:
         for time in wanted:
             if time not in known:
                 known[time] = signal.value(self, time)
-        if len(known) > 3 * window / step:
-            for time in [time for time in known if time < at - 2 * window]:
+        if len(known) > 1.25 * window / step + 20:
+            for time in [time for time in known if time < begin]:
                 del known[time]
         return [value for time in wanted if (value := known[time]) is not None]
 
@@ -149,6 +169,27 @@ def _found(samples: Samples, name: str, where: Mapping[str, str]) -> list[float]
     ]
 
 
+Column = tuple[str, str, frozenset[tuple[str, str]]]
+"""What is kept of a snapshot: "sum" or "max", of the metric of that name, where labels fit."""
+
+
+def _taken(samples: Samples, column: Column) -> float:
+    how, name, where = column
+    found = _found(samples, name, dict(where))
+    if not found:
+        return nan
+    return sum(found) if how == "sum" else max(found)
+
+
+def _read_by(signal: object) -> Iterator[Increase | Gauge]:
+    """The counters and gauges that a signal is worked out of."""
+    if isinstance(signal, Increase | Gauge):
+        yield signal
+    elif is_dataclass(signal):
+        for one in fields(signal):
+            yield from _read_by(getattr(signal, one.name))
+
+
 def _span(window: float) -> str:
     return f"{window:.0f}s"
 
@@ -162,14 +203,17 @@ class Increase:
     where: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, history: History, at: float | None = None) -> float | None:
-        between = history.between(self.window, at)
-        if between is None:
+        between = history.between(self.column, self.window, at)
+        if between is None or between[0] is None:
             return None
-        after, before = (_found(samples, self.name, self.where) for samples in between)
-        if not after:
-            return None
-        grown = sum(after) - sum(before)
-        return grown if grown >= 0 else sum(after)
+        after, before = between
+        grown = after - (before or 0.0)
+        return grown if grown >= 0 else after
+
+    @cached_property
+    def column(self) -> Column:
+        """What is kept of a snapshot for it."""
+        return "sum", self.name, frozenset(self.where.items())
 
     def promql(self) -> str:
         selector = _selector(self.name, self.where)
@@ -184,10 +228,12 @@ class Gauge:
     where: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, history: History, at: float | None = None) -> float | None:
-        samples = history.latest(at)
-        return (
-            None if samples is None else max(_found(samples, self.name, self.where), default=None)
-        )
+        return history.latest(self.column, at)
+
+    @cached_property
+    def column(self) -> Column:
+        """What is kept of a snapshot for it."""
+        return "max", self.name, frozenset(self.where.items())
 
     def promql(self) -> str:
         return f"max by (job, cache) ({_selector(self.name, self.where)})"
@@ -202,7 +248,7 @@ class Growth:
 
     def value(self, history: History, at: float | None = None) -> float | None:
         end = history.now if at is None else at
-        if history.between(self.window, at) is None:
+        if history.seconds < self.window / 2:
             return None
         after = self.signal.value(history, end)
         before = self.signal.value(history, end - self.window)
@@ -218,14 +264,14 @@ class Growth:
 class TimeLeft:
     """Seconds until the time that a gauge tells, in seconds since the epoch; at least 0."""
 
-    name: str
+    gauge: Gauge
 
     def value(self, history: History, at: float | None = None) -> float | None:
-        until = Gauge(self.name).value(history, at)
+        until = self.gauge.value(history, at)
         return None if until is None else max(0.0, until - (history.now if at is None else at))
 
     def promql(self) -> str:
-        return f"clamp_min({Gauge(self.name).promql()} - time(), 0)"
+        return f"clamp_min({self.gauge.promql()} - time(), 0)"
 
 
 @dataclass(frozen=True)
@@ -311,6 +357,55 @@ class Least:
         if self.times != 1:
             other = f"({self.times:g} * {other})"
         return f"((({one} < {other}) or {other}) and {one})"
+
+
+@dataclass(frozen=True)
+class Median:
+    """The median of a signal over the last ``window`` seconds, looked at every ``step``."""
+
+    signal: Signal
+    window: float = 3600.0
+    step: float = 60.0
+
+    def value(self, history: History, at: float | None = None) -> float | None:
+        end = history.now if at is None else at
+        known = history.past(self.signal, self.window, self.step, end)
+        return median(known) if known else None
+
+    def promql(self) -> str:
+        over = f"({self.signal.promql()})[{_span(self.window)}:{_span(self.step)}]"
+        return f"quantile_over_time(0.5, {over})"
+
+
+@dataclass(frozen=True)
+class Highest:
+    """The highest that a signal was within ``window`` seconds until ``before`` seconds ago.
+
+    It is looked at every ``step``. Never below ``least``; ``unknown`` where it was known less than
+    ``fewest`` times, so that what comes and goes is seen first.
+    """
+
+    signal: Signal
+    least: float
+    unknown: float
+    window: float = 86400.0
+    step: float = 60.0
+    before: float = 900.0
+    fewest: int = 300
+
+    def value(self, history: History, at: float | None = None) -> float | None:
+        end = history.now if at is None else at
+        known = history.past(self.signal, self.window, self.step, end - self.before)
+        return max(self.least, *known) if len(known) >= self.fewest else self.unknown
+
+    def promql(self) -> str:
+        inner = self.signal.promql()
+        over = f"({inner})[{_span(self.window)}:{_span(self.step)}]"
+        if self.before:
+            over += f" offset {_span(self.before)}"
+        highest = f"clamp_min(max_over_time({over}), {self.least:g})"
+        enough = f"(count_over_time({over}) >= {self.fewest})"
+        return f"(({highest} and {enough}) or {inner} * 0 + {self.unknown:g})"
 
 
 @dataclass(frozen=True)
