@@ -204,9 +204,11 @@ class Increase:
 
     def value(self, history: History, at: float | None = None) -> float | None:
         between = history.between(self.column, self.window, at)
-        if between is None or between[0] is None:
+        if between is None:
             return None
         after, before = between
+        if after is None:
+            return None
         grown = after - (before or 0.0)
         return grown if grown >= 0 else after
 

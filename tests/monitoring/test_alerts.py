@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import threading
+import tracemalloc
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain
 
@@ -13,7 +14,8 @@ import pytest
 import hybridcore as hc
 from hybridcore.errors import ConfigurationError
 from hybridcore.monitoring.alerts import Alerts
-from hybridcore.monitoring.rules import load, of_slos
+from hybridcore.monitoring.rules import BUILT_IN, load, of_slos
+from hybridcore.monitoring.signals import History, Increase
 from hybridcore.monitoring.sinks import Webhook, signature
 from hybridcore.monitoring.slo import Slo
 
@@ -190,3 +192,31 @@ def test_malformed_rules_are_refused(tmp_path, text, line, reason) -> None:
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=rf"rules\.toml:{line}: .*{reason}"):
         load(path)
+
+
+def test_days_of_snapshots_take_little_memory() -> None:
+    """Older ones are thinned out, and windows of minutes, hours and days are told all the same."""
+    rules = [*BUILT_IN, *of_slos([Slo("availability", objective=0.999)])]
+    asked = [
+        Increase("hybridcore_requests_total", window, {"tier": "memory"})
+        for window in (60, 3600, 86400)
+    ]
+    labels = [
+        frozenset({("tier", tier), ("result", result)})
+        for tier in ("memory", "disk", "origin")
+        for result in ("hit", "miss", "error")
+    ]
+    tracemalloc.start()
+    try:
+        history = History([*(rule.signal for rule in rules), *asked])
+        for second in chain(range(0, 338_400, 60), range(338_400, 345_600, 10)):
+            count = float(second)
+            history.add(count, {"hybridcore_requests_total": [(one, count) for one in labels]})
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(history) < 1200
+    assert taken < 600_000
+    for signal in asked:
+        assert signal.value(history) == pytest.approx(3 * signal.window, rel=0.02)
+    assert history.seconds == pytest.approx(3 * 86400, rel=0.005)

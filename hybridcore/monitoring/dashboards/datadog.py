@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.monitoring.signals import Deviation, Drift, Gauge, Increase, Least, Share, Signal
+from hybridcore.monitoring.signals import Deviation, Drift, Gauge, Increase, Product, Share, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,8 +157,8 @@ def _unusual(signal: Signal) -> Signal:
     """What Datadog is to find unusual by itself, where a signal is made of deviations."""
     if isinstance(signal, Drift):
         return signal.deviation
-    if isinstance(signal, Least) and isinstance(signal.one, Deviation):
-        return signal.one
+    if isinstance(signal, Share) and isinstance(signal.whole, Product):
+        return Deviation(signal.part)
     return signal
 
 
