@@ -129,10 +129,9 @@ def main(options: argparse.Namespace) -> None:
     show(found["in the process"])
     told = {"results": found, "streams": [asdict(stream) for stream in streams]}
     if options.prometheus:
-        ends = {s.name: (s.begin, s.begin + s.hours * 3600) for s in streams}
-        files = [options.home / f"{name}.om" for name in ends]
-        fired = recorded.refired(ends, files)
-        again = [by_others(stream, fired[stream.name]) for stream in streams]
+        ends = {options.home / f"{s.name}.om": (s.begin, s.begin + s.hours * 3600) for s in streams}
+        fired = recorded.refired(ends)
+        again = [by_others(*both) for both in zip(streams, fired, strict=True)]
         print("the exported rules, evaluated by Prometheus")
         found["prometheus"] = judged(again)
         show(found["prometheus"])

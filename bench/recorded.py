@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hybridcore.monitoring.rules import BUILT_IN
 
@@ -52,18 +52,17 @@ def save(path: Path, kept: Iterable[tuple[float, Samples]]) -> None:
 
 
 @contextmanager
-def prometheus(files: Iterable[Path]) -> Iterator[str]:
-    """Have a Prometheus with these files in its database; gives its address.
+def prometheus(file: Path) -> Iterator[str]:
+    """Have a Prometheus with this file in its database; gives its address.
 
     Raises:
         FileNotFoundError: prometheus or promtool is missing.
-        subprocess.CalledProcessError: the files cannot be read.
+        subprocess.CalledProcessError: the file cannot be read.
     """
     home = Path(tempfile.mkdtemp(prefix="hybridcore-prometheus-"))
     try:
-        for file in files:
-            command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", file, home / "data"]
-            subprocess.run(command, check=True, capture_output=True)
+        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", file, home / "data"]
+        subprocess.run(command, check=True, capture_output=True)
         (home / "config.yml").write_text("{}\n")
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -102,36 +101,37 @@ def _wait_for(url: str) -> None:
             time.sleep(0.05)
 
 
-def fired(server: str, rule: Rule, begin: float, end: float) -> dict[str, list[Any]]:
-    """When a rule fired, by cache: its name, and from when to when."""
+def fired(server: str, rule: Rule, begin: float, end: float) -> list[tuple[str, float, float]]:
+    """When a rule fired: its name, and from when to when."""
     asked = {"query": rule.promql(), "start": begin, "end": end, "step": STEP}
     url = f"{server}/api/v1/query_range?{urllib.parse.urlencode(asked)}"
     with urllib.request.urlopen(url, timeout=1800) as answer:
         found = json.load(answer)["data"]["result"]
-    told: dict[str, list[Any]] = {}
-    for series in found:
-        stretches: list[list[float]] = []
-        for at, _ in series["values"]:
-            if stretches and at - stretches[-1][1] <= STEP:
-                stretches[-1][1] = at
-            else:
-                stretches.append([at, at])
-        told.setdefault(series["metric"]["cache"], []).extend(
-            (rule.name, begin + rule.lasting, end)
-            for begin, end in stretches
-            if end - begin >= rule.lasting
-        )
-    return told
+    stretches: list[list[float]] = []
+    for at in sorted(at for series in found for at, _ in series["values"]):
+        if stretches and at - stretches[-1][1] <= STEP:
+            stretches[-1][1] = at
+        else:
+            stretches.append([at, at])
+    return [
+        (rule.name, begin + rule.lasting, end)
+        for begin, end in stretches
+        if end - begin >= rule.lasting
+    ]
 
 
-def refired(streams: dict[str, tuple[float, float]], files: Iterable[Path]) -> dict[str, list[Any]]:
-    """What the exported rules tell of streams, by name with their beginnings and ends."""
-    told: dict[str, list[Any]] = {name: [] for name in streams}
-    with prometheus(files) as server:
-        for rule in BUILT_IN:
-            for name, (begin, end) in streams.items():
-                first = math.ceil(begin / STEP) * STEP
-                for start in range(first, math.ceil(end), 10_000 * STEP):
-                    until = min(end, start + 9_999 * STEP)
-                    told[name] += fired(server, rule, start, until).get(name, [])
+def refired(streams: dict[Path, tuple[float, float]]) -> list[list[tuple[str, float, float]]]:
+    """What the exported rules tell of streams, by their files with their beginnings and ends."""
+    told = []
+    for file, (begin, end) in streams.items():
+        with prometheus(file) as server:
+            first = math.ceil(begin / STEP) * STEP
+            told.append(
+                [
+                    one
+                    for rule in BUILT_IN
+                    for start in range(first, math.ceil(end), 10_000 * STEP)
+                    for one in fired(server, rule, start, min(end, start + 9_999 * STEP))
+                ]
+            )
     return told
