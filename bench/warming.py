@@ -7,10 +7,13 @@ waits until the load of its key is over, whoever began it.
 
 from __future__ import annotations
 
+import csv
+import heapq
 import json
 import math
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +24,19 @@ from bench import periodic
 from hybridcore import Cache, EntryOptions, HybridCache, Origin
 from hybridcore.origins import Meter
 from hybridcore.types import Loaded, NotModified, Validators
-from hybridcore.warming import Budget, Preemptive, Startup, Warmer, predictive
+from hybridcore.warming import (
+    Budget,
+    Predictive,
+    Preemptive,
+    Sequences,
+    Startup,
+    Warmer,
+    predictive,
+)
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Collection
 
     from bench.periodic import Workload
 
@@ -42,40 +54,82 @@ class Clock:
         return self.now
 
 
+PROMPT = 0.05
+"""Seconds between two looks of a warmer that guesses the next seconds."""
+
+
 class Service(Origin[int, int]):
-    """Answers at once, notes until when it would have taken, and counts quota as GitHub does."""
+    """Answers at once, notes until when it would have taken, and counts quota as GitHub does.
+
+    While ``slots`` is not None a call begins when one of them is free: those of the warmer.
+    """
 
     name = "service"
 
     def __init__(self, clock: Clock, *, latency: float = 0.15, changes: float = 6 * 3600) -> None:
         self._clock = clock
+        self.slots: list[float] | None = None
         self._latency = latency
         self._changes = changes
         self._random = np.random.default_rng(7)
         self._drawn: list[float] = []
         self.meter = Meter()
-        self.ready: dict[int, float] = {}
+        self.ready: dict[int, tuple[float, float]] = {}
+        """Until when a key is being loaded, and how long the call takes."""
+        self.keys = 0
 
     def load(self, key: int, held: Validators | None = None) -> Loaded[int] | NotModified:
         """The version of the moment, or that it is the one held."""
-        now = self._clock.now
+        until, took = self._call()
+        answer = self._answer(key, held, until, took)
+        self._count(took, [answer])
+        return answer
+
+    def _call(self) -> tuple[float, float]:
+        """Until when a call made now takes, and how long it does."""
         if not self._drawn:
             self._drawn = (
                 self._latency * np.exp(0.6 * self._random.standard_normal(4096))
             ).tolist()
         took = self._drawn.pop()
-        self.ready[key] = now + took
+        if self.slots is None:
+            return self._clock.now + took, took
+        until = max(self._clock.now, self.slots[0]) + took
+        heapq.heapreplace(self.slots, until)
+        return until, took
+
+    def _answer(
+        self, key: int, held: Validators | None, until: float, took: float
+    ) -> Loaded[int] | NotModified:
+        now = self._clock.now
+        self.ready[key] = until, took
+        self.keys += 1
         spread = 0.25 + 4 * ((key * 2_654_435_761) % 1_000) / 1_000  # some change often
         version = int((now + key * 7919) // (self._changes * spread))
         if held is not None and held.etag == str(version):
-            self.meter.record(took, not_modified=1)
             return NotModified()
-        self.meter.record(took, quota=1.0)
         return Loaded(version, None, Validators(str(version)))
+
+    def _count(self, took: float, answers: Collection[Loaded[int] | NotModified]) -> None:
+        """Count a call: GitHub charges none in which nothing has changed."""
+        unchanged = all(isinstance(answer, NotModified) for answer in answers)
+        self.meter.record(took, not_modified=int(unchanged), quota=float(not unchanged))
 
     def usage(self) -> Any:
         """What was spent."""
         return self.meter.usage()
+
+
+class Batches(Service):
+    """The same, but takes several keys in a call, which costs a unit if any of them has changed."""
+
+    def load_many(self, keys: Any) -> dict[int, Any]:
+        """The versions of the moment; each takes as long as the call."""
+        until, took = self._call()
+        held = keys if isinstance(keys, Mapping) else dict.fromkeys(keys)
+        answers = {key: self._answer(key, one, until, took) for key, one in held.items()}
+        self._count(took, answers.values())
+        return answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +140,15 @@ class Run:
     misses: int
     p50: float
     p95: float
+    p95_known: float
+    """Of the requests for keys asked for before; a figure of its own."""
     p99: float
     mean: float
     calls: int
     not_modified: int
     quota: float
+    keys: int
+    """That the origin was asked for: the quota of one that counts each key."""
     took: float
     hit_ratio_by_minute: list[float]
     warming: dict[str, Any] | None
@@ -107,10 +165,12 @@ def replay(
     startup: Startup | None = None,
     skip: float = 0.0,
     changes: float = 6 * 3600,
+    at_once: int = 4,
+    batches: bool = False,
 ) -> Run:
     """Replay a workload; ``strategies`` None is warming off, ``skip`` seconds are not counted."""
     clock = Clock(float(workload.times[0]))
-    service = Service(clock, changes=changes)
+    service = (Batches if batches else Service)(clock, changes=changes)
     store: HybridCache[int, int] = HybridCache(
         Cache(size, timer=clock),
         origin=service,
@@ -124,36 +184,57 @@ def replay(
             *strategies,
             startup=startup,
             budget=Budget(overhead=overhead, clock=clock),
+            max_concurrent_warms=at_once,
             clock=clock,
             threaded=False,
         )
     waits = np.zeros(workload.keys.size)
     ready, get, drain = service.ready, store.get, store._engine.events.drain
     counted_from = clock.now + skip
-    before = service.usage()
+    before, keys_before = service.usage(), service.keys
     is_counting = not skip
-    next_step = clock.now + tick
+    slots = [0.0] * at_once
+
+    def step(now: float, *, is_short: bool = False) -> None:
+        assert warmer is not None
+        clock.now = now
+        drain()
+        service.slots = slots
+        if is_short:
+            warmer.glance()
+        else:
+            warmer.step()
+        service.slots = None
+
+    next_step, next_glance = clock.now + tick, math.inf
+    glances = warmer is not None and warmer.glances
     began = time.perf_counter()
     for number, (now, key) in enumerate(
         zip(workload.times.tolist(), workload.keys.tolist(), strict=True)
     ):
-        while warmer is not None and now >= next_step:
-            clock.now = next_step
-            drain()
-            warmer.step()
-            next_step += tick
+        while warmer is not None and now >= (due := min(next_step, next_glance)):
+            step(due, is_short=due < next_step)
+            if due == next_step:
+                next_step += tick
+            if glances:
+                due_at = [at for one in warmer.strategies if (at := one.next_at()) is not None]
+                next_glance = max(due + PROMPT, min(due_at, default=math.inf))
         if not is_counting and now >= counted_from:
-            is_counting, before = True, service.usage()
+            is_counting, before, keys_before = True, service.usage(), service.keys
         clock.now = now
         get(key)
-        wait = ready.get(key, 0.0) - now
-        if wait > 0:
-            waits[number] = wait
+        until, longest = ready.get(key, (0.0, 0.0))
+        if until > now:  # a reader does not wait for a load that is queued, but does it
+            waits[number] = min(until - now, longest)
+            if glances:
+                next_glance = min(next_glance, now + PROMPT)
     took = time.perf_counter() - began
     counted = waits[np.searchsorted(workload.times, counted_from) :]
     after = service.usage()
     minutes = ((workload.times - workload.times[0]) // 60).astype(int)
     hits = np.bincount(minutes, waits == 0) / np.maximum(np.bincount(minutes), 1)
+    known = workload.times >= counted_from
+    known[np.unique(workload.keys, return_index=True)[1]] = False
     stats = None
     if warmer is not None:
         stats = {name: asdict(s) for name, s in warmer.stats().strategies.items()}
@@ -165,11 +246,13 @@ def replay(
         misses=int((counted > 0).sum()),
         p50=float(p50),
         p95=float(p95),
+        p95_known=float(np.quantile(waits[known] + HIT, 0.95)) if known.any() else 0.0,
         p99=float(p99),
         mean=float(counted.mean() + HIT),
         calls=after.calls - before.calls,
         not_modified=after.not_modified - before.not_modified,
         quota=after.quota_used - before.quota_used,
+        keys=service.keys - keys_before,
         took=took,
         hit_ratio_by_minute=hits[:30].round(4).tolist(),
         warming=stats,
@@ -182,10 +265,20 @@ def every_strategy() -> tuple[Any, ...]:
 
 
 def from_trace(path: Path) -> Workload:
-    """A recorded trace with times; milliseconds and microseconds become seconds."""
-    with np.load(path, allow_pickle=False) as found:
-        times = found["time"].astype(float)
-        keys = found["keys"].astype(np.int64)
+    """A recorded trace with times; milliseconds and microseconds become seconds.
+
+    Of a ``.csv`` the first line names the columns: ``time`` and ``lbn``, the address of a block, as
+    in `data/cloudPhysicsIO.csv` of libCacheSim. There keys are the addresses themselves.
+    """
+    if path.suffix == ".csv":
+        with path.open(newline="") as lines:
+            rows = [(row["time"], row["lbn"]) for row in csv.DictReader(lines)]
+        times = np.array([float(at) for at, _ in rows])
+        keys = np.array([int(address) for _, address in rows], np.int64)
+    else:
+        with np.load(path, allow_pickle=False) as found:
+            times = found["time"].astype(float)
+            keys = found["keys"].astype(np.int64)
     if times[-1] - times[0] > 1e6:
         times /= 1000.0
     same = np.flatnonzero(np.diff(times, prepend=-1.0))  # spread what has the same time stamp
@@ -296,10 +389,15 @@ def burst(entries: int = 10_000, at_once: int = 4) -> dict[str, Any]:
     return {"max_concurrent_warms": at_once, **found}
 
 
-def compare(workload: Workload, size: int, ttl: float, **options: Any) -> dict[str, Any]:
+def compare(
+    workload: Workload, size: int, ttl: float, *, sequences: bool = False, **options: Any
+) -> dict[str, Any]:
     """Off against on, and what differs in percent."""
     off = replay(workload, size, ttl=ttl, strategies=None, **options)
-    on = replay(workload, size, ttl=ttl, strategies=every_strategy(), **options)
+    strategies = every_strategy()
+    if sequences:
+        strategies = (*strategies, Predictive(Sequences()))
+    on = replay(workload, size, ttl=ttl, strategies=strategies, **options)
     first = np.unique(workload.keys, return_index=True)[1]
     unknown = int((workload.times[first] >= workload.times[0] + options.get("skip", 0.0)).sum())
 
@@ -314,7 +412,8 @@ def compare(workload: Workload, size: int, ttl: float, **options: Any) -> dict[s
         "off": asdict(off),
         "on": asdict(on),
         "change": {
-            n: change(n) for n in ("p95", "p99", "mean", "misses", "quota", "calls", "took")
+            n: change(n)
+            for n in ("p95", "p99", "mean", "misses", "quota", "keys", "calls", "took", "p95_known")
         },
         "unknown": unknown,
         "spared": (off.misses - on.misses) / max(1, off.misses - unknown),
@@ -326,10 +425,10 @@ def show(result: dict[str, Any]) -> None:
     off, on, change = result["off"], result["on"], result["change"]
     print(f"\n{result['workload']}: {off['requests']:,} requests, {result['size']:,} entries")
     print(f"{'':12}{'off':>14}{'on':>14}{'change':>10}")
-    for name in ("misses", "calls", "not_modified", "quota"):
+    for name in ("misses", "calls", "not_modified", "quota", "keys"):
         print(f"{name:12}{off[name]:14,.0f}{on[name]:14,.0f}", end="")
         print(f"{change[name]:+9.1f}%" if name in change else "")
-    for name in ("p95", "p99", "mean"):
+    for name in ("p95", "p95_known", "p99", "mean"):
         print(f"{name:12}{1e3 * off[name]:11.3f} ms{1e3 * on[name]:11.3f} ms{change[name]:+9.1f}%")
     unknown = result["unknown"]
     print(
@@ -348,7 +447,7 @@ def show(result: dict[str, Any]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("traces", nargs="*", type=Path, help=".npz with keys and time")
+    parser.add_argument("traces", nargs="*", type=Path, help=".npz with keys and time, or .csv")
     parser.add_argument("--days", type=int, default=7)
     parser.add_argument("--rate", type=float, default=5.0, help="requests a second")
     parser.add_argument("--size", type=int, default=4_000, help="entries of the memory tier")
@@ -376,8 +475,14 @@ def main(options: argparse.Namespace) -> None:
         for path in options.traces:
             trace = from_trace(path)
             size = max(100, np.unique(trace.keys).size // 5)
-            found[path.stem] = compare(trace, size, options.trace_ttl, tick=1.0, changes=900.0)
+            rest = {"tick": 1.0, "changes": 900.0}
+            found[path.stem] = compare(trace, size, options.trace_ttl, **rest)
             show(found[path.stem])
+            if path.suffix == ".csv":  # real addresses
+                print("\nwith sequences, and an origin that takes several keys in a call:")
+                rest |= {"sequences": True, "batches": True, "at_once": 16}
+                found[f"{path.stem} sequences"] = compare(trace, size, options.trace_ttl, **rest)
+                show(found[f"{path.stem} sequences"])
     if only in (None, "cold"):
         found["cold"] = cold = cold_start(workload, options.size, options.ttl, options.directory)
         print(

@@ -4,6 +4,7 @@ warmer      weighs wishes and fulfils those that pay
 strategy    what a strategy is
 preemptive  entries still asked for, before they expire
 predictive  what a model guesses; ``models`` has some
+sequences   the model of runs of numbered keys
 scheduled   at times of the day, or when little is asked for
 startup     after a start, from disk, a hot set, a peer or a trace
 hot_set     the keys that are saved for it
@@ -21,9 +22,10 @@ from hybridcore.warming.budget import Budget
 from hybridcore.warming.hot_set import read_hot_set, save_hot_set
 from hybridcore.warming.manual import Report
 from hybridcore.warming.models import Associations, Periodicity, Popularity
-from hybridcore.warming.predictive import Guess, Model, Predictive, predictive
+from hybridcore.warming.predictive import Guess, Model, Predictive, PromptModel, predictive
 from hybridcore.warming.preemptive import Preemptive
 from hybridcore.warming.scheduled import Scheduled
+from hybridcore.warming.sequences import Sequences
 from hybridcore.warming.startup import Startup
 from hybridcore.warming.strategy import Heard, WarmingStrategy, Wish
 from hybridcore.warming.warmer import Warmer
@@ -38,8 +40,10 @@ __all__ = [
     "Popularity",
     "Predictive",
     "Preemptive",
+    "PromptModel",
     "Report",
     "Scheduled",
+    "Sequences",
     "Startup",
     "Warmer",
     "WarmingStrategy",

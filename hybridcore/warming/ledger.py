@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import fields
+from itertools import islice
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybridcore.stats import StrategyStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from hybridcore.warming.shelf import Shelf
     from hybridcore.warming.turns import Turns
@@ -89,10 +90,12 @@ class Ledger:
             warmed = self._awaited.pop(key, None)
         return None if warmed is None else self._close(key, warmed, is_hit)
 
-    def look(self, shelf: Shelf, now: float, turns: Turns) -> Iterator[Fate]:
-        """See what became of some of the entries, others at the next look."""
+    def look(
+        self, shelf: Shelf, now: float, turns: Turns, only: Iterable[Any] | None = None
+    ) -> Iterator[Fate]:
+        """See what became of ``only`` these entries, or of some, and others at the next look."""
         with self._lock:
-            keys = [key for key, _ in zip(self._awaited, range(_LOOKED_AT), strict=False)]
+            keys = list(islice(self._awaited, _LOOKED_AT)) if only is None else only
         for key in keys:
             turns.rest()
             with self._lock:

@@ -10,7 +10,7 @@ from hybridcore.warming.strategy import Heard, Wish
 from hybridcore.warming.trial import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from hybridcore.warming.shelf import Shelf
 
@@ -20,6 +20,8 @@ _LEAST = 0.2
 """Share of guesses that come true below which no price makes them worth the work."""
 _MOST = 20_000
 """Guesses on trial at a time."""
+_PROMPT = 0.05
+"""Seconds between two looks at what a model watches."""
 
 
 class Guess(NamedTuple):
@@ -52,6 +54,16 @@ class Model(Protocol):
         """What is expected by the time of day, whoever asked for what."""
 
 
+class PromptModel(Model, Protocol):
+    """A model whose guesses are of the next seconds: it is asked 20 times a second.
+
+    Others are asked at every tick of the warmer.
+    """
+
+    def watched(self) -> Iterable[Any]:
+        """The keys warmed for it whose use it is to be told at once; few."""
+
+
 class Predictive:
     """Warms what a model guesses, if guesses of that confidence have come true often enough.
 
@@ -59,7 +71,7 @@ class Predictive:
     has shown what it can do, and is on trial again when it gets worse than pays.
 
     Args:
-        model: a `Model`, such as `Associations`, `Periodicity` or `Popularity`.
+        model: a `Model`, such as `Associations`, `Periodicity`, `Popularity` or `Sequences`.
         at_least: the share of guesses to come true below which it is switched off. None: as much
             as pays, see ``break_even``: the dearer calls in vain, the more.
     """
@@ -79,6 +91,8 @@ class Predictive:
         self._fresh: deque[Guess] = deque(maxlen=_MOST)
         self._open: OrderedDict[Any, tuple[float, float]] = OrderedDict()
         self._warmed: dict[Any, float] = {}
+        self._watched: Callable[[], Iterable[Any]] | None = getattr(model, "watched", None)
+        self._looked_at = self._tried_at = 0.0
 
     @property
     def _bar(self) -> float:
@@ -88,6 +102,17 @@ class Predictive:
     def is_on(self) -> bool:
         """Whether there are guesses that pay."""
         return self.trial.tried >= _TRIAL and self.trial.best() >= self._bar
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it is to be asked between ticks, too; see `PromptModel`."""
+        return self._watched is not None
+
+    def watched(self) -> list[Any]:
+        """The keys warmed for it whose use it is to be told at once."""
+        if self._watched is None:
+            return []
+        return [key for key in self._watched() if key in self._warmed]
 
     def hear(self, what: Heard, key: Any, now: float, shelf: Shelf) -> None:
         """Learn of demand, and guess what follows."""
@@ -101,6 +126,7 @@ class Predictive:
 
     def wishes(self, now: float, shelf: Shelf) -> Iterator[Wish]:
         """The guesses that are likely enough to come true."""
+        self._looked_at = now
         self._expire(now)
         guesses: list[Guess] = [*self._fresh, *self.model.predict_due(now)]
         self._fresh.clear()
@@ -131,6 +157,9 @@ class Predictive:
 
     def _expire(self, now: float) -> None:
         """Guesses that did not come true in time; looked at in turns."""
+        if 0 <= now - self._tried_at < 1.0:
+            return
+        self._tried_at = now
         for _ in range(min(len(self._open), 2_000)):
             key, (until, confidence) = self._open.popitem(last=False)
             if until < now:
@@ -140,7 +169,7 @@ class Predictive:
 
     def next_at(self) -> float | None:
         """Guesses come with demand, or are looked for at every tick."""
-        return None
+        return self._looked_at + _PROMPT if self.watched() else None
 
     def resolved(self, key: Any, is_hit: bool) -> None:
         """What was warmed was asked for, or not."""
@@ -150,7 +179,7 @@ class Predictive:
 
 
 def predictive(*, at_least: float | None = None) -> tuple[Predictive, ...]:
-    """A strategy for each of the models there are."""
+    """A strategy for each of the models that suit any keys."""
     from hybridcore.warming.models import Associations, Periodicity, Popularity
 
     models: tuple[Model, ...] = (Associations(), Periodicity(), Popularity())

@@ -26,7 +26,7 @@ from hybridcore.warming.strategy import Heard, WarmingStrategy, Wish
 from hybridcore.warming.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Self
 
@@ -48,6 +48,8 @@ _KINDS = (
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _HEARD_AT_MOST = 100_000
+_GLANCE = 0.05
+"""Seconds between two looks of models that guess what comes in the next seconds."""
 _FREE_CALL = 0.1
 """Quota that a call free of quota is taken to cost: it is work all the same."""
 
@@ -103,6 +105,7 @@ class Warmer(Manual):
         names = [strategy.name for strategy in self.strategies]
         if len(set(names)) < len(names):
             raise ConfigurationError(f"each strategy needs a name of its own, got {names}")
+        self._prompt = [s for s in self.strategies if isinstance(s, Predictive) and s.is_prompt]
         self.budget = budget if budget is not None else Budget(clock=clock)
         self.ledger = Ledger()
         self.prices = Prices(store)
@@ -122,6 +125,7 @@ class Warmer(Manual):
         self._under_way = 0
         self._pause = self._quiet_until = 0.0
         self._dropped = 0
+        self._stepped_at = 0.0
         self._explained: deque[tuple[Wish, str]] = deque(maxlen=1_000)
         self._closed = False
         self._turns = Turns(are_taken=threaded)
@@ -148,18 +152,32 @@ class Warmer(Manual):
 
     def step(self, now: float | None = None) -> int:
         """One round: learn, settle the books, fulfil wishes; returns how many were begun."""
-        now = self._clock() if now is None else now
+        return self._round(self._clock() if now is None else now, self.strategies)
+
+    def glance(self, now: float | None = None) -> int:
+        """A short round between two: of models that guess what comes in the next seconds."""
+        return self._round(self._clock() if now is None else now, self._prompt, is_short=True)
+
+    @property
+    def glances(self) -> bool:
+        """Whether there are such models."""
+        return bool(self._prompt)
+
+    def _round(
+        self, now: float, strategies: Sequence[WarmingStrategy], *, is_short: bool = False
+    ) -> int:
         with self._lock:
             if self._closed or self.store._engine.closed:
                 return 0
             self._turns.begin()
             self._learn(now)
-            for fate in self.ledger.look(self.shelf, now, self._turns):
+            only = [key for one in self._prompt for key in one.watched()] if is_short else None
+            for fate in self.ledger.look(self.shelf, now, self._turns, only):
                 self._resolve(fate, now)
             if not self.store.features.is_enabled("warming"):
                 return 0
-            self._collect(now)
-            if self._startup is not None:
+            self._collect(now, strategies)
+            if self._startup is not None and not is_short:
                 self._startup.keep_hot_set(self, now)
             return self._fulfil(now)
 
@@ -274,10 +292,10 @@ class Warmer(Manual):
 
     # -- deciding -------------------------------------------------------------------------
 
-    def _collect(self, now: float) -> None:
+    def _collect(self, now: float, strategies: Sequence[WarmingStrategy]) -> None:
         regret = self.shelf.regret()
         worth: list[tuple[float, float, Wish]] = []
-        for strategy in self.strategies:
+        for strategy in strategies:
             for wish in strategy.wishes(now, self.shelf):
                 self._turns.rest()
                 if not strategy.is_on or wish.key in self._wished:
@@ -439,13 +457,22 @@ class Warmer(Manual):
 
     # -- the thread -----------------------------------------------------------------------
 
+    def _next_round(self) -> None:
+        now = self._clock()
+        if self._prompt and 0 <= now - self._stepped_at < self._tick:
+            self.glance(now)
+        else:
+            self._stepped_at = now
+            self.step(now)
+
     def _wait(self) -> bool:
         """Wait for the next round; False when there is none."""
         with self._lock:
             if self._closed or self.store._engine.closed:
                 return False
             due = [at for strategy in self.strategies if (at := strategy.next_at()) is not None]
-            pause = min([self._tick, *(max(0.01, at - self._clock()) for at in due)])
+            pause = _GLANCE if self._prompt else self._tick
+            pause = min([pause, *(max(0.01, at - self._clock()) for at in due)])
             if self._waiting and self._under_way < self._most_at_once:
                 pause = min(pause, max(0.01, self._quiet_until - self._clock()))
             self._wake.wait(pause)
@@ -464,7 +491,7 @@ def _run(listener: ref[Warmer], wake: Condition) -> None:
         if warmer is None or not warmer._wait():
             return
         try:
-            warmer.step()
+            warmer._next_round()
         except ClosedError:
             return
         except Exception as error:  # a strategy of the user's own must not end warming
