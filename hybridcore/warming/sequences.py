@@ -18,7 +18,7 @@ _NEIGHBOURS = 3
 _LEAST_AHEAD = 4
 _FADE = 0.98
 """What is left of an old outcome with each new one: about the last 50 runs count."""
-_NUMBER = re.compile(r"\d+(?=\D*\Z)")
+_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?=[^0-9]*\Z)")
 
 
 class Place(NamedTuple):

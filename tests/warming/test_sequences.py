@@ -38,7 +38,7 @@ def test_runs(keys, following) -> None:
     assert guesses_of(Sequences(), keys)[: len(following)] == following
 
 
-@pytest.mark.parametrize("key", ["name", 1.5, True, None, b"7", ("a", "b"), ()])
+@pytest.mark.parametrize("key", ["name", 1.5, True, None, b"7", ("a", "b"), (), "٣", "9" * 5_000])
 def test_no_number(key) -> None:
     """A key without a number is in no run."""
     assert numbered(key) is None
