@@ -1,8 +1,8 @@
 """Capacity: what is to come, and what another size, ttl or more traffic would do.
 
-How much of the past tells of the future differs: traffic that shifts is told by the last hour, a
-daily round by the whole day. So several ways to continue a series are tried on its first half, and
-the one that told the second half best is used; how far it was off there is the interval.
+Hit ratios are expected to stay what they were, the latest counting most. Of what grows, several
+ways to continue it are tried on its first half, and the one that told the second half best is used.
+How far off either was there is the interval.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FEWEST = 4
 """Windows of the past that a forecast needs."""
+FADE = 0.9
+"""What a window counts for, of the one after it."""
 FINE = 64
 """Points at which the lives of entries are looked at."""
 WIDER = 1.5
@@ -146,28 +148,18 @@ def expected_curve(windows: Sequence[MissRatioCurve]) -> tuple[MissRatioCurve, E
         np.searchsorted(last.sizes, np.geomspace(1, whole, 32)).clip(0, len(last.sizes) - 1)
     )
 
-    def of_last(count: int, until: int) -> Any:
-        some = slice(max(0, until - count), until)
-        return np.average(ratios[some], axis=0, weights=weights[some])
+    def mean_of(until: int) -> Any:
+        fading = weights[:until] * FADE ** np.arange(until - 1, -1, -1)
+        return np.average(ratios[:until], axis=0, weights=fading)
 
-    choice, off = len(windows), 0.0
-    cuts = _cuts(len(windows))
-    if cuts[0] >= 2:
-        tried: dict[int, list[float]] = {}
-        for cut in cuts:
-            came = np.average(ratios[cut:], axis=0, weights=weights[cut:])
-            for count in _counts(cuts[0]):
-                some = cut if count == cuts[0] else count
-                tried.setdefault(count, []).append(
-                    float(np.abs(of_last(some, cut) - came)[at].mean())
-                )
-        best = min(tried, key=lambda count: (round(sum(tried[count]), 6), -count))
-        off = max(tried[best])
-        choice = len(windows) if best == cuts[0] else best
-    found = of_last(choice, len(windows))
+    off = 0.0
+    for cut in _cuts(len(windows)) if len(windows) >= FEWEST else ():
+        came = np.average(ratios[cut:], axis=0, weights=weights[cut:])
+        off = max(off, float(np.abs(mean_of(cut) - came)[at].mean()))
+    found = mean_of(len(windows))
     mean = float(found[at].mean())
     curve = replace(last, hit_ratios=np.maximum.accumulate(found))
-    return curve, Expected(mean, mean - off, mean + off, f"the last {choice} of {len(windows)}")
+    return curve, Expected(mean, mean - off, mean + off, f"the mean of {len(windows)}")
 
 
 def expected_growth(values: Sequence[float], ahead: float = 1.0, *, most: float = inf) -> Expected:
@@ -204,16 +196,6 @@ def expected_growth(values: Sequence[float], ahead: float = 1.0, *, most: float 
 def _cuts(count: int) -> list[int]:
     """Where the past ends when it is tried how well it tells of what came then."""
     return sorted({max(1, round(share * count)) for share in (0.5, 0.625, 0.75)})
-
-
-def _counts(most: int) -> list[int]:
-    """1, 2, 4, ... and all."""
-    found = []
-    count = 1
-    while count < most:
-        found.append(count)
-        count *= 2
-    return [*found, most]
 
 
 def _line(share: float) -> Callable[[NDArray[np.float64], float], float]:
