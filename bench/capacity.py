@@ -4,8 +4,8 @@ The first half is looked at as a running cache is: a sample of 8192 keys, small 
 for the four sizes, in eight stretches. From these the hit ratio that each size will have in the
 second half is predicted, and what a disk that keeps everything will hold at the end. A replay tells
 what comes. Nobody can know of a phase that has not begun: `still` says whether a trace goes on as
-it was, that is, whether the replay itself has the same hit ratio in both halves, within 10 %. So often
-a forecast would be right that knew the first half exactly and said that it goes on.
+it was, that is, whether the replay itself has the same hit ratio in both halves, within 10 %. So
+often a forecast would be right that knew the first half exactly and said that it goes on.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _summarize(rows: list[Row]) -> None:
         print(
             f"hit ratios, {policy}: {near.sum()} of {len(near)} predictions within 10 % of what "
             f"came, {(points <= NEAR).sum()} within 10 points; where the trace goes on as it was, "
-            f"{near[still].sum()} of {still.sum()} within 10 %. The first half, replayed, would tell "
+            f"{near[still].sum()} of {still.sum()} within 10 %. A replay of the first half tells "
             f"{still.sum()} of {len(still)}"
         )
     disks = [row for row in rows if row.policy == "lru"]

@@ -81,7 +81,7 @@ def test_when_a_bound_is_reached() -> None:
 
 
 def test_the_latest_counts_most_for_the_curve_to_come() -> None:
-    """It is between what was and what is, nearer to what is, and as it was where nothing changed."""
+    """It lies between what was and what is, nearer to what is; where nothing changed it is that."""
     before, after = curve_of(drawn(20_000, 500)), curve_of(drawn(20_000, KEYS))
     was, now = before.hit_ratio(200), after.hit_ratio(200)
     changed, told = expected_curve([before] * 4 + [after] * 4)
