@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -458,7 +459,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ttl", type=float, default=600.0)
     parser.add_argument("--trace-ttl", type=float, default=120.0)
     parser.add_argument("--only", choices=["periodic", "traces", "cold", "burst"])
-    parser.add_argument("--directory", type=Path, default=Path(), help="for the hot set")
     parser.add_argument("--json", type=Path)
 
 
@@ -487,7 +487,9 @@ def main(options: argparse.Namespace) -> None:
                 found[f"{path.stem} sequences"] = compare(trace, size, options.trace_ttl, **rest)
                 show(found[f"{path.stem} sequences"])
     if only in (None, "cold"):
-        found["cold"] = cold = cold_start(workload, options.size, options.ttl, options.directory)
+        with TemporaryDirectory() as directory:
+            cold = cold_start(workload, options.size, options.ttl, Path(directory))
+        found["cold"] = cold
         print(
             f"\ncold start: {cold['first_minute_of_steady']:.1%} of the steady hit ratio "
             f"{cold['steady']:.3f} in the first minute, with {cold['keys']:,} keys"
