@@ -201,7 +201,7 @@ def _stream(job: tuple[Path, int, float, int, Any]) -> Stream:
 
 
 class Watch:
-    """The alerts of a process, begun anew when it restarts, and what they told."""
+    """The alerts of a process, which keep their past when it restarts, and what they told."""
 
     def __init__(self, clock: Any, stream: Stream, kept: list[Any] | None) -> None:
         self._clock = clock
@@ -209,7 +209,9 @@ class Watch:
         self._kept = kept
         self._since: dict[str, float] = {}
         self.injected: Injected | None = None
-        self._alerts = Alerts({}, clock=clock)
+        self._home = tempfile.TemporaryDirectory(prefix="hybridcore-alerts-")
+        self._past = Path(self._home.name) / "past"
+        self._alerts = Alerts({}, clock=clock, past=self._past)
 
     def look(self, stats: Any) -> None:
         """Evaluate the rules for a snapshot."""
@@ -227,11 +229,15 @@ class Watch:
 
     def restart(self) -> None:
         """The process was stopped: what fired fires no more."""
-        self.close()
-        self._alerts = Alerts({}, clock=self._clock)
+        self._stop()
+        self._alerts = Alerts({}, clock=self._clock, past=self._past)
 
     def close(self) -> None:
         """The end."""
+        self._stop()
+        self._home.cleanup()
+
+    def _stop(self) -> None:
         self._alerts.close()
         now = self._clock()
         self._stream.fired += [(rule, since, now) for rule, since in self._since.items()]

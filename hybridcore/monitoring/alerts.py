@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hybridcore.errors import ConfigurationError
 from hybridcore.logs import RateLimitedLog, raised_by
 from hybridcore.monitoring.objectives import Objectives
+from hybridcore.monitoring.past import Past
 from hybridcore.monitoring.rules import BUILT_IN, Rule, of_slos
 from hybridcore.monitoring.signals import Gauge, History, samples_of
 from hybridcore.units import Duration, seconds
@@ -64,6 +65,8 @@ class Alerts:
         rules: default: those built in.
         slos: objectives, alerted on as `of_slos` says and counted in ``objectives``.
         kept: a file in which ``objectives`` are kept across restarts.
+        past: a file in which what rules look at is kept across restarts, see `Past`; without one
+            a rule that compares with the last hours has to wait for them after each start.
         interval: between two snapshots.
         reach: how far back snapshots are kept; longer windows are never known.
         clock: the time in seconds since the epoch.
@@ -77,6 +80,7 @@ class Alerts:
         rules: Iterable[Rule] = BUILT_IN,
         slos: Iterable[Slo] = (),
         kept: str | os.PathLike[str] | None = None,
+        past: str | os.PathLike[str] | None = None,
         interval: Duration = 10.0,
         reach: Duration = "3d",
         clock: Callable[[], float] = time.time,
@@ -92,7 +96,10 @@ class Alerts:
         self._clock = clock
         self._reach = seconds(reach)
         self._signals = (_AGE, *(rule.signal for rule in self._rules))
-        self._histories = {name: self._new_history() for name in self._caches}
+        self._past = None if past is None else Past(past)
+        self._histories: dict[str, History] = {}
+        for name in self._caches:
+            self._history(name)
         self._beyond: dict[tuple[str, str], float] = {}
         self._firing: dict[tuple[str, str], Alert] = {}
         self._silenced: dict[tuple[str | None, str | None], float] = {}
@@ -140,9 +147,7 @@ class Alerts:
     def judge(self, cache: str, samples: Samples | None, at: float) -> list[Alert]:
         """The same for metrics of a cache that is not of this process."""
         with self._lock:
-            history = self._histories.get(cache)
-            if history is None:
-                history = self._histories[cache] = self._new_history()
+            history = self._history(cache)
             if samples is not None:
                 history.add(at, samples)
                 self.objectives.observe(cache, at, samples)
@@ -150,6 +155,8 @@ class Alerts:
             changes = (self._judge(rule, cache, history, at) for rule in self._rules)
             changed = [change for change in changes if change is not None]
             told = [change for change in changed if not self._is_silenced(change)]
+            if self._past is not None:
+                self._past.keep(self._histories, at)
         for change in told:
             for outlet in self._outlets:
                 outlet.put(change)
@@ -164,6 +171,9 @@ class Alerts:
         for outlet in self._outlets:
             outlet.close(until)
         self.objectives.close()
+        if self._past is not None:
+            with self._lock:
+                self._past.save(self._histories)
 
     def __enter__(self) -> Alerts:
         return self.start()
@@ -178,8 +188,13 @@ class Alerts:
             except Exception:
                 log.logger.exception("alerts could not be evaluated")
 
-    def _new_history(self) -> History:
-        return History(self._signals, self._reach)
+    def _history(self, cache: str) -> History:
+        history = self._histories.get(cache)
+        if history is None:
+            history = self._histories[cache] = History(self._signals, self._reach)
+            if self._past is not None:
+                self._past.restore(cache, history, self._clock())
+        return history
 
     def _judge(self, rule: Rule, cache: str, history: History, at: float) -> Alert | None:
         name = (rule.name, cache)

@@ -21,6 +21,7 @@ from hybridcore.monitoring.signals import (
     Increase,
     Least,
     Median,
+    Otherwise,
     Product,
     Share,
     Signal,
@@ -133,7 +134,13 @@ _ORIGIN_SECONDS = Share(
     Increase("hybridcore_request_duration_seconds_count", 60, {"tier": "origin"}),
     least=4,
 )
+_ORIGIN_SECONDS_LONG = Share(
+    Increase("hybridcore_request_duration_seconds_sum", 300, {"tier": "origin"}),
+    Increase("hybridcore_request_duration_seconds_count", 300, {"tier": "origin"}),
+    least=4,
+)
 _LATENCY_OFF = Deviation(_ORIGIN_SECONDS, floor=0.002, relative=0.1)
+_LATENCY_OFF_LONG = Deviation(_ORIGIN_SECONDS_LONG, floor=0.002, relative=0.5)
 _LOADS = _requests(60, tier="origin")
 _LOOKUPS = _requests(60, tier="memory")
 _LOAD_RATIO = Share(_LOADS, _LOOKUPS, least=60)
@@ -148,7 +155,7 @@ SIGNALS: dict[str, Signal] = {
     ),
     "origin_mean_seconds": _ORIGIN_SECONDS,
     "origin_mean_seconds_deviation": _LATENCY_OFF,
-    "origin_mean_seconds_drift": Drift(_LATENCY_OFF, slack=3.0),
+    "origin_mean_seconds_drift": Drift(Otherwise(_LATENCY_OFF, _LATENCY_OFF_LONG), slack=3.0),
     "memory_hit_ratio": _MEMORY_HITS,
     "memory_hit_ratio_deviation": Deviation(_MEMORY_HITS),
     "origin_load_ratio": _LOAD_RATIO,

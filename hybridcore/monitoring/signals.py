@@ -10,6 +10,8 @@ from math import ceil, floor, isnan, nan
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from hybridcore.exporters.metrics import BOUNDS, Buckets, families
 
 if TYPE_CHECKING:
@@ -53,6 +55,15 @@ def _labels(labels: tuple[tuple[str, str], ...], bound: float | None = None) -> 
     return frozenset(labels if bound is None else (*labels, ("le", str(bound))))
 
 
+class Kept(Struct):
+    """A `History` as it is kept on disk: columns, times, numbers, and what signals were."""
+
+    columns: list[tuple[str, str, list[tuple[str, str]]]]
+    times: list[float]
+    rows: bytes
+    known: dict[str, dict[float, float | None]]
+
+
 class History:
     """What signals look at, of the snapshots of one cache: a number for each counter and gauge.
 
@@ -73,6 +84,7 @@ class History:
         self._times: list[float] = []
         self._rows: list[array[float]] = []
         self._known: dict[int, tuple[Signal, dict[float, float | None]]] = {}
+        self._restored: dict[str, dict[float, float | None]] = {}
         self.now = 0.0
         """The time that signals are worked out for: that of the newest snapshot, or later."""
 
@@ -94,6 +106,35 @@ class History:
         gone = bisect_right(self._times, at - self._reach) - 1
         if gone > 0:
             del self._times[:gone], self._rows[:gone]
+
+    def kept(self) -> Kept:
+        """All of it, to be restored in another process."""
+        return Kept(
+            [(how, name, sorted(where)) for how, name, where in self._columns],
+            self._times,
+            b"".join(row.tobytes() for row in self._rows),
+            {repr(signal): known for signal, known in self._known.values()} | self._restored,
+        )
+
+    def restore(self, kept: Kept, now: float) -> None:
+        """Go on from what another one kept, as far as it is not of the future.
+
+        Raises:
+            ValueError: it does not fit together.
+        """
+        whole = array("d", kept.rows)
+        if len(whole) != len(kept.times) * len(kept.columns):
+            raise ValueError("the snapshots are incomplete")
+        places = {
+            (how, name, frozenset(where)): n for n, (how, name, where) in enumerate(kept.columns)
+        }
+        wanted = [places.get(column) for column in self._columns]
+        for number, at in enumerate(kept.times):
+            row = whole[number * len(places) : (number + 1) * len(places)]
+            if at <= now and (not self._times or at > self._times[-1]):
+                self._times.append(at)
+                self._rows.append(array("d", (nan if n is None else row[n] for n in wanted)))
+        self._restored = kept.known
 
     def latest(self, column: Column, at: float | None = None) -> float | None:
         """What the newest snapshot of that time has of a column."""
@@ -120,7 +161,11 @@ class History:
 
     def past(self, signal: Signal, window: float, step: float, at: float) -> list[float]:
         """What a signal was at whole multiples of a step within a window, as far as known."""
-        _, known = self._known.setdefault(id(signal), (signal, {}))
+        entry = self._known.get(id(signal))
+        if entry is None:
+            known = self._restored.pop(repr(signal), {}) if self._restored else {}
+            entry = self._known[id(signal)] = (signal, known)
+        known = entry[1]
         begin = max(at - window, self._times[0] if self._times else at)
         wanted = [number * step for number in range(ceil(begin / step), ceil(at / step))]
         for time in wanted:
@@ -312,6 +357,21 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Otherwise:
+    """A signal, or another one while it is unknown."""
+
+    one: Signal
+    other: Signal
+
+    def value(self, history: History, at: float | None = None) -> float | None:
+        value = self.one.value(history, at)
+        return self.other.value(history, at) if value is None else value
+
+    def promql(self) -> str:
+        return f"({self.one.promql()} or {self.other.promql()})"
+
+
+@dataclass(frozen=True)
 class Product:
     """Two signals, multiplied."""
 
@@ -459,7 +519,7 @@ class Drift:
     far too high for a moment.
     """
 
-    deviation: Deviation
+    deviation: Signal
     window: float = 300.0
     step: float = 30.0
     slack: float = 2.0

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.monitoring.signals import Deviation, Drift, Gauge, Increase, Product, Share, Signal
+from hybridcore.monitoring.signals import (
+    Deviation,
+    Drift,
+    Gauge,
+    Increase,
+    Otherwise,
+    Product,
+    Share,
+    Signal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,7 +165,9 @@ def monitor(rule: Rule) -> dict[str, Any] | None:
 def _unusual(signal: Signal) -> Signal:
     """What Datadog is to find unusual by itself, where a signal is made of deviations."""
     if isinstance(signal, Drift):
-        return signal.deviation
+        return _unusual(signal.deviation)
+    if isinstance(signal, Otherwise):
+        return _unusual(signal.one)
     if isinstance(signal, Share) and isinstance(signal.whole, Product):
         return Deviation(signal.part)
     return signal
