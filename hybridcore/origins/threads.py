@@ -164,10 +164,15 @@ class _Background:
         with self._locks.setdefault(process, Lock()):
             loop = self._loops.get(process)
             if loop is None:
-                self._loops[process] = loop = asyncio.new_event_loop()
-                Thread(
-                    target=loop.run_forever, name="hybridcore-async-origins", daemon=True
-                ).start()
+                loop = asyncio.new_event_loop()
+                try:
+                    Thread(
+                        target=loop.run_forever, name="hybridcore-async-origins", daemon=True
+                    ).start()
+                except RuntimeError:  # no more threads
+                    loop.close()
+                    raise
+                self._loops[process] = loop
             return loop
 
     def runs_here(self) -> bool:
@@ -194,6 +199,12 @@ def on_background_loop() -> bool:
     return _background.runs_here()
 
 
+def start_background_loop() -> None:
+    """Have the loop run before it is needed: 3.12 starts no thread once the interpreter exits."""
+    with suppress(RuntimeError):
+        _background.loop()
+
+
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the background loop and wait for it.
 
@@ -207,7 +218,12 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
         raise RuntimeError(
             "an async origin called back into the sync face of the cache; use the .aio face there"
         )
-    future = asyncio.run_coroutine_threadsafe(work, _background.loop())
+    try:
+        loop = _background.loop()
+    except RuntimeError:
+        work.close()
+        raise
+    future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         with making_room():
             return future.result()

@@ -66,6 +66,11 @@ class OriginTarget:
         self._concurrency = concurrency
         self._pool: ThreadPoolExecutor | None = None
 
+    @property
+    def awaits(self) -> bool:
+        """Whether the origin writes by coroutines."""
+        return self.origin.carries("store") or self.origin.carries("delete")
+
     def __call__(self, deliveries: Sequence[Delivery]) -> dict[Any, Exception]:
         """Return the errors of the keys that failed."""
         token = _under_way.set({delivery.key: delivery for delivery in deliveries})

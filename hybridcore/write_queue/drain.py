@@ -21,7 +21,7 @@ from hybridcore.errors import (
 )
 from hybridcore.logs import raised_by
 from hybridcore.origins import Origin
-from hybridcore.origins.threads import in_background
+from hybridcore.origins.threads import in_background, start_background_loop
 from hybridcore.write_queue.delivery import Delivery, OriginTarget
 from hybridcore.write_queue.records import Verdict
 
@@ -315,6 +315,8 @@ class Drain:
         with self._changed:
             if self._threads:
                 return
+            if isinstance(self.target, OriginTarget) and self.target.awaits:
+                start_background_loop()
             self._threads = [
                 threading.Thread(target=self._work, name="hybridcore-queue-drain", daemon=True)
                 for _ in range(self._workers)

@@ -20,7 +20,12 @@ from hybridcore.errors import (
 )
 from hybridcore.forks import start_afresh_after_forks
 from hybridcore.logs import RateLimitedLog, raised_by
-from hybridcore.origins.threads import making_room, on_background_loop, run_in_thread
+from hybridcore.origins.threads import (
+    making_room,
+    on_background_loop,
+    run_in_thread,
+    start_background_loop,
+)
 from hybridcore.stats import WriteQueueStats
 from hybridcore.units import Duration, seconds
 from hybridcore.write_queue.base import Operation
@@ -301,6 +306,8 @@ class MemoryQueue:
             worker = Thread(target=self._work, name="hybridcore-write-behind", daemon=True)
             worker.start()
             self._worker = worker
+            if self.origin.carries("store") or self.origin.carries("delete"):
+                start_background_loop()
             close_at_exit(self)
 
     def _work(self) -> None:
