@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hybridcore import Cache
@@ -52,6 +52,7 @@ def test_thousands_of_ttls_against_a_heap(unit: float, longest: int, seed: int, 
     assert len(cache) == 0
 
 
+@example(clock=FINE, moves=[(1, -1_152_921_506), (1, -1_152_921_506), (1, 1)])  # odd, above 2**52
 @given(
     clock=st.sampled_from([FINE, COARSE]),
     moves=st.lists(

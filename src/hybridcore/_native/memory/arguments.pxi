@@ -4,6 +4,7 @@ import math
 
 from cpython.number cimport PyNumber_Index
 from libc.float cimport FLT_MAX
+from libc.math cimport llrint
 
 from hybridcore.units import seconds
 
@@ -12,7 +13,7 @@ cdef double MAX_SECONDS = 4.6e9     # on a clock, 146 years: half of what fits i
 
 cdef int64_t to_ns(double value) noexcept:
     """Seconds as nanoseconds."""
-    return <int64_t> (value * 1e9 + (0.5 if value >= 0 else -0.5))
+    return llrint(value * 1e9)
 
 
 cdef int64_t read_timer(object timer) except? -1:
