@@ -46,6 +46,7 @@ class Row:
     predicted: list[float]
     replayed: list[float]
     first_half: list[float]
+    off: float
     disk: float
     disk_lower: float
     disk_upper: float
@@ -62,6 +63,12 @@ class Row:
         """Which sizes hit as much in both halves."""
         pairs = zip(self.first_half, self.replayed, strict=True)
         return [abs(_off(*pair)) <= NEAR for pair in pairs]
+
+    @property
+    def within(self) -> list[bool]:
+        """Which hit ratios came within the interval that was told."""
+        pairs = zip(self.predicted, self.replayed, strict=True)
+        return [abs(predicted - came) <= self.off for predicted, came in pairs]
 
     @property
     def disk_error(self) -> float:
@@ -119,6 +126,15 @@ def _summarize(rows: list[Row]) -> None:
             f"{near[still].sum()} of {still.sum()} within 10 %. A replay of the first half tells "
             f"{still.sum()} of {len(still)}"
         )
+    names = sorted({row.trace for row in rows})
+    for start, what in ((0, "1st, 3rd, ..."), (1, "2nd, 4th, ...")):
+        some = [row for row in rows if row.trace in names[start::2]]
+        near = np.abs([error for row in some for error in row.errors]) <= NEAR
+        within = [one for row in some for one in row.within]
+        print(
+            f"of the {what} trace by name: {near.sum()} of {len(near)} hit ratios within 10 %, "
+            f"{sum(within)} within the interval that was told"
+        )
     disks = [row for row in rows if row.policy == "lru"]
     near = [abs(row.disk_error) <= NEAR for row in disks]
     within = [row.disk_lower <= row.disk_became <= row.disk_upper for row in disks]
@@ -150,7 +166,7 @@ def measure(trace: Trace) -> list[Row]:
             estimator.feed(part)
             curves.append(estimator.curve() if policy == "lru" else estimator.policy_curve(policy))
             estimator.fade(0.0)
-        curve, _ = expected_curve(curves)
+        curve, expected = expected_curve(curves)
         halves = [replay(trace.keys, half, size, weights) for size in sizes]
         rows.append(
             Row(
@@ -160,6 +176,7 @@ def measure(trace: Trace) -> list[Row]:
                 [curve.hit_ratio(size) for size in sizes],
                 [after for _, after in halves],
                 [before for before, _ in halves],
+                expected.upper - expected.value,
                 disk.value,
                 disk.lower,
                 disk.upper,

@@ -195,7 +195,7 @@ def _print(known: _Known, outcomes: list[Any]) -> None:
     print_table(("size", "ttl", "requests", "keys", "hits", "origin calls/h", "saved/h"), rows)
     if known.expected is not None:
         off = known.expected.upper - known.expected.value
-        print(f"Hit ratios were off by {off:.1%} on average when they were foretold so before.")
+        print(f"Hit ratios may be off by {off:.1%}, by how far they were when foretold so before.")
     if known.growth:
         from hybridcore.monitoring.reports import growth_rows
 

@@ -32,7 +32,7 @@ FINE = 64
 WIDER = 1.5
 """Times as far as it was off before is how far off it may be."""
 FLOOR = 0.02
-"""The least share that an interval reaches to either side."""
+"""The least that an interval reaches to either side: a share, or as much of a hit ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _with_ttl(curve: MissRatioCurve, size: float, rate: float, ttl: float) -> fl
 def expected_curve(windows: Sequence[MissRatioCurve]) -> tuple[MissRatioCurve, Expected]:
     """The curve that is expected next, of curves of equal stretches of time, oldest first.
 
-    Returns it, and of its hit ratios the mean with how far they may be off.
+    Returns it, and of its hit ratios the mean with how far each may be off.
     """
     if not windows:
         raise ConfigurationError("a curve needs at least one curve before it")
@@ -152,10 +152,10 @@ def expected_curve(windows: Sequence[MissRatioCurve]) -> tuple[MissRatioCurve, E
         fading = weights[:until] * FADE ** np.arange(until - 1, -1, -1)
         return np.average(ratios[:until], axis=0, weights=fading)
 
-    off = 0.0
+    off = FLOOR
     for cut in _cuts(len(windows)) if len(windows) >= FEWEST else ():
         came = np.average(ratios[cut:], axis=0, weights=weights[cut:])
-        off = max(off, float(np.abs(mean_of(cut) - came)[at].mean()))
+        off = max(off, WIDER * float(np.abs(mean_of(cut) - came)[at].mean()))
     found = mean_of(len(windows))
     mean = float(found[at].mean())
     curve = replace(last, hit_ratios=np.maximum.accumulate(found))
