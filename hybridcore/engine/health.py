@@ -10,8 +10,9 @@ from hybridcore.engine.statistics import Statistics
 from hybridcore.errors import ClosedError, DiskError
 from hybridcore.memory import Cache
 from hybridcore.stats import health
-from hybridcore.stats.health import Finding, Health, Limits, Reason, State, TierHealth
+from hybridcore.stats.health import Finding, Health, Limits, Reason, TierHealth
 from hybridcore.stats.resources import resident_bytes
+from hybridcore.stats.tiers import DurableQueueStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,7 +46,7 @@ class Healthy(Statistics):
         if self.queue is not None:
             tiers["queue"] = self._dated("queue", self._of_queue(limits))
         if self.coherence.is_shared:
-            lag = health.of_coherence(self.coherence.stats(), limits)
+            lag = health.of_coherence(self.coherence.stats().lag, limits)
             tiers["coherence"] = self._dated("coherence", lag)
         warming = None if self.warming is None else self.warming()
         if warming is not None:
@@ -91,7 +92,8 @@ class Healthy(Statistics):
         except DiskError as error:
             yield Finding("down", "failing", str(error))
             return
-        yield from health.of_queue(stats, limits)
+        dead = stats.dead if isinstance(stats, DurableQueueStats) else 0
+        yield from health.of_queue(stats.oldest, dead, limits)
 
     def _dated(self, tier: str, findings: Iterable[Finding], missed: int = 0) -> TierHealth:
         """The health of a tier, its findings with the time that they are known for."""
@@ -112,6 +114,6 @@ class Healthy(Statistics):
             well = self._well.get(tier, self._made)
         if not found:
             return TierHealth("ok", now - well, (), missed)
-        state: State = "down" if any(finding.state == "down" for finding in found) else "degraded"
+        state = health.worst(finding.state for finding in found)
         since = max(reason.since for reason in reasons)
         return TierHealth(state, since, tuple(reasons), missed)

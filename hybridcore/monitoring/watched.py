@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hybridcore.errors import ConfigurationError, HybridCoreError
 from hybridcore.monitoring.signals import Samples, samples_in, samples_of
+from hybridcore.monitoring.told_health import ToldHealth, told_lines
 from hybridcore.monitoring.view import (
     CurveView,
     InvalidationView,
@@ -20,8 +21,6 @@ from hybridcore.monitoring.view import (
     plain,
     queue_of_stats,
 )
-from hybridcore.stats.health import Limits
-from hybridcore.units import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -133,6 +132,7 @@ class WatchedDirectory:
         self._store: HybridCache[Any, Any] | None = None
         self._queue: WriteQueue | None = None
         self._letters = _Letters()
+        self._health = ToldHealth()
         self._open()
         if self._store is None and self._queue is None and self._published() is None:
             raise ConfigurationError(
@@ -192,6 +192,16 @@ class WatchedDirectory:
                 return place
         return None
 
+    def _health_in(
+        self, name: str, samples: Samples, *, has_queue: bool
+    ) -> tuple[str, tuple[str, ...]]:
+        """As far as metrics tell it, or the queue that is open here."""
+        if "hybridcore_uptime_seconds" not in samples and not has_queue:
+            return "unknown", ("no process that publishes statistics here is running",)
+        queue = None if self._queue is None else self._queue.stats()
+        health = self._health.of(name, samples, time.time(), queue)
+        return health.state, told_lines(health)
+
     def _look(self) -> list[Seen]:
         queue = None if self._queue is None else self._letters.view(self._queue)
         place = self._published()
@@ -206,7 +216,7 @@ class WatchedDirectory:
             told[self._name] = {}
         found = []
         for name, samples in told.items():
-            state, reasons = _health_in(samples, queue)
+            state, reasons = self._health_in(name, samples, has_queue=queue is not None)
             found.append(
                 Seen(
                     name=plain(name),
@@ -272,42 +282,7 @@ def _tail(store: HybridCache[Any, Any]) -> tuple[InvalidationView, ...]:
 
 def _health(store: HybridCache[Any, Any]) -> tuple[str, tuple[str, ...]]:
     health = store.health()
-    reasons = (plain(f"{name} is {health[name].state}: {why.text}") for name, why in health.reasons)
-    return health.state, tuple(reasons)
-
-
-def _health_in(samples: Samples, queue: QueueView | None) -> tuple[str, tuple[str, ...]]:
-    """The same as far as metrics, and a queue that is open here, tell it."""
-    if "hybridcore_uptime_seconds" not in samples and queue is None:
-        return "unknown", ("no process that publishes statistics here is running",)
-    limits = Limits()
-
-    def most(name: str, **where: str) -> float:
-        return max((v for at, v in samples.get(name, ()) if at >= set(where.items())), default=0.0)
-
-    reasons = []
-    if most("hybridcore_breaker_state", state="open"):
-        reasons.append("the breaker of the origin is open")
-    used, whole = most("hybridcore_disk_bytes", part="pages"), most("hybridcore_disk_map_bytes")
-    if used > limits.map_used * whole > 0:
-        reasons.append(f"disk is degraded: pages in use take {used:.0f} bytes of {whole:.0f}")
-    taken, slots = most("hybridcore_disk_readers"), most("hybridcore_disk_max_readers")
-    if taken > limits.readers * slots > 0:
-        reasons.append(f"disk is degraded: {taken:.0f} of {slots:.0f} slots of readers are taken")
-    oldest, dead = most("hybridcore_queue_oldest_seconds"), most("hybridcore_queue_dead_letters")
-    if queue is not None:
-        oldest, dead = (
-            max(oldest, *(one.oldest or 0.0 for one in queue.levels)),
-            max(dead, queue.dead),
-        )
-    if oldest > seconds(limits.queue_age):
-        reasons.append(f"queue is degraded: the oldest write waits for {oldest:.0f} s")
-    if dead:
-        reasons.append(f"queue is degraded: {dead:.0f} writes were given up, see dead letters")
-    lag = most("hybridcore_coherence_lag_seconds")
-    if lag > seconds(limits.coherence_lag):
-        reasons.append(f"coherence is degraded: invalidations are heard of {lag:.0f} s late")
-    return "degraded" if reasons else "ok", tuple(reasons)
+    return health.state, told_lines(health)
 
 
 def _by_cache(families: list[Family]) -> dict[str, list[Family]]:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from hybridcore.errors import ConfigurationError
-from hybridcore.stats.tiers import DurableQueueStats
 from hybridcore.units import Duration, Size, seconds, size_in_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from hybridcore.stats.coherence import CoherenceStats
-    from hybridcore.stats.tiers import (
-        CacheStats,
-        DiskStats,
-        GuardStats,
-        OriginUsage,
-        WarmingStats,
-        WriteQueueStats,
-    )
+    from hybridcore.stats.tiers import CacheStats, GuardStats, WarmingStats
 
 State = Literal["ok", "degraded", "down"]
 
@@ -135,6 +126,30 @@ class Finding(NamedTuple):
     since: float | None = None
 
 
+class DiskFigures(Protocol):
+    """What tells how a disk tier is: of `DiskStats`, or as another process told."""
+
+    @property
+    def used_bytes(self) -> float: ...
+    @property
+    def map_bytes(self) -> float: ...
+    @property
+    def max_bytes(self) -> float: ...
+    @property
+    def readers(self) -> float: ...
+    @property
+    def max_readers(self) -> float: ...
+
+
+class QuotaFigures(Protocol):
+    """What tells how the quota of an origin is: of `OriginUsage`, or as another process told."""
+
+    @property
+    def quota_left(self) -> float | None: ...
+    @property
+    def quota_resets_at(self) -> float | None: ...
+
+
 def of_memory(memory: CacheStats, rss: int | None, limits: Limits) -> Iterator[Finding]:
     """What is wrong with the memory tier."""
     if memory.currsize > memory.maxsize * _SLACK:
@@ -145,36 +160,36 @@ def of_memory(memory: CacheStats, rss: int | None, limits: Limits) -> Iterator[F
         yield Finding("degraded", "process_over_bound", text)
 
 
-def of_disk(disk: DiskStats, limits: Limits) -> Iterator[Finding]:
+def of_disk(disk: DiskFigures, limits: Limits) -> Iterator[Finding]:
     """What is wrong with a disk tier that works."""
     if disk.used_bytes > limits.map_used * disk.map_bytes:
-        text = f"pages in use take {disk.used_bytes} bytes of a map of {disk.map_bytes}"
+        text = f"pages in use take {disk.used_bytes:.0f} bytes of a map of {disk.map_bytes:.0f}"
         yield Finding("degraded", "nearly_full", text)
     if disk.used_bytes > disk.max_bytes * _SLACK:
-        text = f"pages in use take {disk.used_bytes} bytes, of {disk.max_bytes} allowed"
+        text = f"pages in use take {disk.used_bytes:.0f} bytes, of {disk.max_bytes:.0f} allowed"
         yield Finding("degraded", "over_bound", text)
     if disk.readers > limits.readers * disk.max_readers:
-        text = f"{disk.readers} of {disk.max_readers} slots of readers are taken"
+        text = f"{disk.readers:.0f} of {disk.max_readers:.0f} slots of readers are taken"
         yield Finding("degraded", "readers_exhausted", text)
 
 
-def of_queue(queue: WriteQueueStats | DurableQueueStats, limits: Limits) -> Iterator[Finding]:
-    """What is wrong with the writes that wait for the origin."""
+def of_queue(oldest: float, dead: int, limits: Limits) -> Iterator[Finding]:
+    """What is wrong with the writes that wait for the origin, and with those given up."""
     allowed = seconds(limits.queue_age)
-    if queue.oldest > allowed:
-        text = f"the oldest write waits for {queue.oldest:.0f} s, of {allowed:.0f} allowed"
-        yield Finding("degraded", "queue_age", text, queue.oldest - allowed)
-    if isinstance(queue, DurableQueueStats) and queue.dead:
-        text = f"{queue.dead} writes were given up and are kept as dead letters"
+    if oldest > allowed:
+        text = f"the oldest write waits for {oldest:.0f} s, of {allowed:.0f} allowed"
+        yield Finding("degraded", "queue_age", text, oldest - allowed)
+    if dead:
+        text = f"{dead} writes were given up and are kept as dead letters"
         yield Finding("degraded", "dead_letters", text)
 
 
-def of_coherence(coherence: CoherenceStats, limits: Limits) -> Iterator[Finding]:
+def of_coherence(lag: float, limits: Limits) -> Iterator[Finding]:
     """What keeps this process from hearing of invalidations elsewhere."""
     allowed = seconds(limits.coherence_lag)
-    if coherence.lag > allowed:
-        text = f"invalidations are heard of {coherence.lag:.0f} s late, of {allowed:.0f} allowed"
-        yield Finding("degraded", "coherence_lag", text, coherence.lag - allowed)
+    if lag > allowed:
+        text = f"invalidations are heard of {lag:.0f} s late, of {allowed:.0f} allowed"
+        yield Finding("degraded", "coherence_lag", text, lag - allowed)
 
 
 def of_breaker(guard: GuardStats | None, since: float | None) -> Iterator[Finding]:
@@ -188,7 +203,7 @@ def of_breaker(guard: GuardStats | None, since: float | None) -> Iterator[Findin
 
 
 def of_quota(
-    usage: OriginUsage | None, most: float, now: float, limits: Limits
+    usage: QuotaFigures | None, most: float, now: float, limits: Limits
 ) -> Iterator[Finding]:
     """What is left of the quota of the origin, of the most that was seen."""
     if usage is None or usage.quota_left is None:
@@ -208,11 +223,16 @@ def of_warming(warming: WarmingStats) -> Iterator[Finding]:
         yield Finding("degraded", "not_warm", "what is required at the start is not yet warm")
 
 
+def worst(states: Iterable[State]) -> State:
+    """The worst of some states; ok of none."""
+    return max(states, key=_WORST.index, default="ok")
+
+
 def whole(tiers: dict[str, TierHealth], *, is_warm: bool) -> Health:
     """The health of an open cache with these tiers."""
     answering = [tiers[name].state for name in ("memory", "disk", "origin") if name in tiers]
-    is_down = all(state == "down" for state in answering)
-    worst = max((tier.state for tier in tiers.values()), key=_WORST.index, default="ok")
-    state: State = "down" if is_down else "degraded" if worst != "ok" else "ok"
+    is_down = bool(answering) and all(state == "down" for state in answering)
+    is_well = worst(tier.state for tier in tiers.values()) == "ok"
+    state: State = "down" if is_down else "ok" if is_well else "degraded"
     is_ready = is_warm and not is_down
     return Health(state, MappingProxyType(tiers), is_live=True, is_ready=is_ready)

@@ -129,6 +129,7 @@ def test_alerts_of_what_is_published(store, tmp_path, clock) -> None:
     (view,) = watcher.views()
     assert [(alert.rule, alert.severity) for alert in view.alerts] == [("BreakerOpen", "page")]
     assert view.state == "degraded"
+    assert view.reasons == ("origin is down: the breaker is open",)
     store.breaker.reset()
     exporter.close()
     watcher.look()

@@ -2,51 +2,80 @@
 
 from __future__ import annotations
 
-import pytest
-
 import hybridcore as hc
-from hybridcore.monitoring.watched import WatchedDirectory, _health_in
+from hybridcore.monitoring.signals import samples_of
+from hybridcore.monitoring.told_health import ToldHealth, told_lines
+from hybridcore.monitoring.watched import WatchedDirectory
 from hybridcore.write_queue import Redelivery
 
-UP = {"hybridcore_uptime_seconds": [(frozenset(), 1.0)]}
+
+def test_a_directory_tells_the_health_of_each_tier() -> None:
+    """By what is published: breaker, disk, queue and lag, since when they were first seen."""
+    figures = {
+        "memory_entries": 1.0,
+        "disk_bytes": 97.0,
+        "disk_map_bytes": 100.0,
+        "disk_max_bytes": 100.0,
+        "disk_readers": 125.0,
+        "disk_max_readers": 126.0,
+        "breaker_state": 1.0,
+        "queue_oldest_seconds": 200.0,
+        "queue_dead_letters": 3.0,
+        "coherence_lag_seconds": 31.0,
+        "origin_quota_left": 100.0,
+    }
+    labels = {"disk_bytes": ("part", "pages"), "breaker_state": ("state", "open")}
+    now = [0.0]
+    told = ToldHealth(lambda: now[0])
+
+    def look():
+        samples = {
+            f"hybridcore_{name}": [(frozenset({labels[name]} if name in labels else ()), value)]
+            for name, value in figures.items()
+        }
+        return told.of("users", samples, 1e9)
+
+    health = look()
+    states = health.state, health["memory"].state, health["origin"].state
+    assert states == ("degraded", "ok", "down")
+    assert {(tier, why.code) for tier, why in health.reasons} == {
+        ("disk", "nearly_full"),
+        ("disk", "readers_exhausted"),
+        ("origin", "breaker_open"),
+        ("queue", "queue_age"),
+        ("queue", "dead_letters"),
+        ("coherence", "coherence_lag"),
+    }
+    now[0] = 150.0
+    figures["breaker_state"] = 0.0
+    figures["origin_quota_left"] = 5.0
+    health = look()
+    assert [(why.code, why.since) for why in health["disk"].reasons] == [
+        ("nearly_full", 150.0),
+        ("readers_exhausted", 150.0),
+    ]
+    assert [(why.code, why.since) for why in health["origin"].reasons] == [("quota_low", 0.0)]
+    line = "disk is degraded: pages in use take 97 bytes of a map of 100 (for 2 min)"
+    assert line in told_lines(health)
 
 
-def samples(name: str, value: float, **labels: str):
-    """A metric of a process that runs."""
-    return {f"hybridcore_{name}": [(frozenset(labels.items()), value)]}
+def test_what_a_store_exports_tells_the_tiers_that_its_health_has(tmp_path) -> None:
+    """The names of metrics are those that the exporter gives."""
+    with hc.HybridCache(hc.Memory(100), hc.Lmdb(tmp_path / "users"), str.upper) as store:
+        store.get("a")
+        told = ToldHealth().of("users", samples_of(store.stats()), 1e9)
+        assert told.tiers.keys() == store.health().tiers.keys()
+        assert told.state == store.health().state == "ok"
 
 
-@pytest.mark.parametrize(
-    ("told", "reason"),
-    [
-        (samples("breaker_state", 1, state="open"), "the breaker of the origin is open"),
-        (
-            samples("disk_bytes", 97, part="pages") | samples("disk_map_bytes", 100),
-            "disk is degraded: pages in use take 97 bytes of 100",
-        ),
-        (
-            samples("disk_readers", 95) | samples("disk_max_readers", 100),
-            "disk is degraded: 95 of 100 slots of readers are taken",
-        ),
-        (samples("queue_oldest_seconds", 61), "the oldest write waits for 61 s"),
-        (samples("queue_dead_letters", 2), "2 writes were given up"),
-        (samples("coherence_lag_seconds", 31), "invalidations are heard of 31 s late"),
-    ],
-)
-def test_what_metrics_tell(told, reason) -> None:
-    """Each limit that `store.health()` knows makes the cache degraded, and is told."""
-    state, reasons = _health_in(UP | told, None)
-    assert state == "degraded"
-    assert len(reasons) == 1
-    assert reason in reasons[0]
-
-
-def test_what_is_within_its_limits() -> None:
-    """A full queue that moves, and a map with room, are fine; no process is not known."""
-    fine = samples("disk_bytes", 90, part="pages") | samples("disk_map_bytes", 100)
-    fine |= samples("queue_oldest_seconds", 5) | samples("breaker_state", 0, state="open")
-    assert _health_in(UP | fine, None) == ("ok", ())
-    assert _health_in({}, None)[0] == "unknown"
+def test_a_directory_that_nobody_publishes_in_is_not_known(tmp_path) -> None:
+    """Its disk tier may be fine or not: it says that nobody tells."""
+    with hc.Lmdb(tmp_path):
+        watched = WatchedDirectory(tmp_path)
+        (seen,) = watched.look()
+        assert seen.state == "unknown"
+        assert seen.reasons == ("no process that publishes statistics here is running",)
+        watched.close()
 
 
 def test_a_directory_with_dead_letters(tmp_path) -> None:
