@@ -34,6 +34,7 @@ from hybridcore.warming import (
     Warmer,
     predictive,
 )
+from hybridcore.warming.predictive import PROMPT
 
 if TYPE_CHECKING:
     import argparse
@@ -53,10 +54,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-PROMPT = 0.05
-"""Seconds between two looks of a warmer that guesses the next seconds."""
 
 
 class Service(Origin[int, int]):

@@ -2,10 +2,10 @@ from collections.abc import Callable, Iterable
 from types import GenericAlias, TracebackType
 from typing import Any, Generic, TypeVar, final, overload
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import disjoint_base
 
+from hybridcore._native.gate import Gate
 from hybridcore._native.marks import Marks
-from hybridcore._native.pages import Map
 from hybridcore.types import Validators
 
 _K = TypeVar("_K")
@@ -25,24 +25,6 @@ class Record:
     expires_at: int
     cost: float
     importance: float
-
-@final
-class Gate:
-    begin: Any
-    data: Any
-    map: Map | None
-    def __init__(self, admit: Callable[[], None]) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...
-    def close(self) -> None: ...
-    def open(self) -> None: ...
-    def drain(self, timeout: float) -> bool: ...
 
 @final
 class Pin: ...

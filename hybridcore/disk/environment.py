@@ -8,18 +8,17 @@ Imports lmdb at use.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 import weakref
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hybridcore._native.gate import Gate
 from hybridcore._native.pages import Map
-from hybridcore._native.reader import Gate
 from hybridcore.disk.directory import (
     DATA_FILE,
     check_names,
@@ -31,6 +30,7 @@ from hybridcore.disk.directory import (
 from hybridcore.disk.durability import State, is_blank, stronger
 from hybridcore.disk.layout import DISK, Layout
 from hybridcore.disk.marks import open_marks
+from hybridcore.disk.opening import failure, look_inside, open_lmdb
 from hybridcore.errors import ClosedError, DiskError
 
 if TYPE_CHECKING:
@@ -45,15 +45,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_STAMP_KEY = b"format"
-_MAX_READERS = 4096
 _DRAIN_SECONDS = 5.0
 _FORK_DRAIN_SECONDS = 2.0
 _IN_PLACE_SECONDS = 0.1
 """A removed or replaced directory is noticed by the first write after so long."""
 _SPOILED_SECONDS = 10.0
 """For another process that discards entries, or lets them be discarded."""
-_PADDING = 1 << 16
 _READERS_SECONDS = 10.0
 """The slots of dead readers are cleared by the first write after so long."""
 
@@ -100,7 +97,7 @@ class Environment:
         self._maintainer = 0
         self._checked = self._readers_checked = 0.0
         if is_blank(directory) and check_whole(directory):
-            self._look_inside()
+            look_inside(directory, layout)
         check_names(directory)
         self._state = State(directory, durability)
         try:
@@ -187,9 +184,10 @@ class Environment:
         elif isinstance(error, lmdb.ReadersFullError):
             with self.gate:
                 cleared = self.current().reader_check()
+                slots = self.current().info()["max_readers"]
             if cleared == 0:
                 raise DiskError(
-                    f"all {_MAX_READERS} reader slots of {str(self.directory)!r} are taken by "
+                    f"all {slots} reader slots of {str(self.directory)!r} are taken by "
                     "live processes; open the directory in fewer of them"
                 ) from error
         elif isinstance(error, lmdb.Error) and not isinstance(error, lmdb.BadRslotError):
@@ -364,64 +362,17 @@ class Environment:
     def _is_spoiled(self) -> bool:
         return self._state.is_spoiled and data_file(self.directory) is not None
 
-    def _look_inside(self) -> None:
-        """Check the stamp without leaving a file behind: nobody of ours has it open."""
-        import lmdb
-
-        try:
-            with (
-                lmdb.Environment(
-                    str(self.directory), readonly=True, lock=False, create=False, max_dbs=8
-                ) as env,
-                env.begin() as txn,
-            ):
-                self._check_stamp(env, txn)
-        except lmdb.Error as error:
-            raise self.failed(error) from error
-
     def _open(self) -> None:
-        import lmdb
-
-        check_whole(self.directory)
-        synced = self._state.durability == "power"
-        try:
-            env = lmdb.Environment(
-                str(self.directory),
-                map_size=self._map_size,
-                mode=0o700,  # LMDB takes the x bits away: files are 0600
-                create=False,
-                sync=synced,
-                metasync=synced and not self.layout.settles_later,
-                readahead=False,
-                max_readers=_MAX_READERS,
-                max_dbs=len(self.layout.databases),
-                max_spare_txns=1,
-                lib_version=0,
-            )
-        except lmdb.Error as error:
-            raise self.failed(error) from error
-        try:
-            env.reader_check()
-            self._file = (self.directory / DATA_FILE).open("r+b")
-            # A write transaction even when nothing is new: py-lmdb closes what a reading one
-            # opened. Opening outside of one would wait for the writer lock with the GIL held.
-            with env.begin(write=True) as txn:
-                new = not self._check_stamp(env, txn)
-                self._pad(env)
-                if new:
-                    self._state.before_write(env)
-                for name in self.layout.databases:
-                    setattr(self, name, env.open_db(name.encode(), txn=txn, create=new))
-                self.main = env.open_db(None, txn=txn)
-                if new:
-                    stamp = f"{self._stamp()}{self.layout.format}"
-                    txn.put(_STAMP_KEY, stamp.encode(), db=self.meta)
-        except BaseException as error:
-            env.close()
-            self._close_file()
-            if isinstance(error, lmdb.Error):
-                raise self.failed(error) from error
-            raise
+        opened = open_lmdb(
+            self.directory,
+            self._map_size,
+            self.layout,
+            synced=self._state.durability == "power",
+            begin=self._state.before_write,
+        )
+        for name, database in opened.databases.items():
+            setattr(self, name, database)
+        env, self._file, self.main = opened.env, opened.file, opened.main
         self._map_size = max(self._map_size, env.info()["map_size"])
         self.identity = data_file(self.directory)
         self._env = env
@@ -430,18 +381,6 @@ class Environment:
         self._map()
         self.gate.open()
 
-    def _pad(self, env: lmdb.Environment) -> None:
-        """Let the file end behind all that LMDB may look at; called with its writer lock.
-
-        A damaged page makes it look up to 64 KiB past that page, and past the end of the file that
-        would end the process. What is added takes no space on the disk.
-        """
-        assert self._file is not None
-        least = (env.info()["last_pgno"] + 1) * env.stat()["psize"] + _PADDING
-        with suppress(OSError):  # a limit that LMDB will meet as well
-            if self._file.seek(0, os.SEEK_END) < least:
-                self._file.truncate(least)
-
     def _map(self) -> None:
         """Let readers look records up without py-lmdb, which trusts the sizes that pages tell."""
         self.gate.map = None
@@ -449,35 +388,6 @@ class Environment:
             env = self.current()
             size = env.info()["map_size"]
             self.gate.map = Map(self._file.fileno(), size, env.stat()["psize"], b"data")
-
-    def _check_stamp(self, env: lmdb.Environment, txn: lmdb.Transaction[bytes]) -> bool:
-        """Whether the environment is ours; False when it is empty, an error when foreign."""
-        import lmdb
-
-        if txn.stat()["entries"] == 0:
-            return False
-        try:
-            meta = env.open_db(b"meta", txn=txn, create=False)
-            stamp = txn.get(_STAMP_KEY, b"", db=meta)
-        except (lmdb.NotFoundError, lmdb.IncompatibleError):
-            stamp = b""
-        ours = self._stamp().encode()
-        number = stamp.removeprefix(ours)
-        if not stamp.startswith(ours) or not number.isdigit():
-            raise DiskError(
-                f"{str(self.directory)!r} holds somebody else's LMDB environment; it was left "
-                "untouched. Choose another directory"
-            )
-        if int(number) != self.layout.format:
-            raise DiskError(
-                f"{str(self.directory)!r} has {self.layout.word} format {int(number)}, this "
-                f"version of hybridcore reads {self.layout.format}. Choose another directory, or "
-                "remove this one to start afresh"
-            )
-        return True
-
-    def _stamp(self) -> str:
-        return f"hybridcore {self.layout.word} "
 
     def close(self) -> bool:
         """Close LMDB; False when somebody stays inside so long that it has to remain open.
@@ -626,12 +536,7 @@ class Environment:
 
     def failed(self, error: Exception) -> DiskError:
         """The error that tells of an error of LMDB."""
-        import lmdb
-
-        advice = ""
-        if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)):
-            advice = ". The file is damaged; it is a cache: remove the directory to start afresh"
-        return DiskError(f"LMDB cannot use {str(self.directory)!r}: {error}{advice}")
+        return failure(self.directory, error)
 
 
 def _admission_to(environment: Environment) -> Callable[[], None]:

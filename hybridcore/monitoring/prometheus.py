@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcore.exporters.metrics import BOUNDS
 from hybridcore.monitoring.rules import SIGNALS
-from hybridcore.monitoring.signals import Deviation, Drift
+from hybridcore.monitoring.signals import Deviation, Highest, Median, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +23,10 @@ _EVERY = 300
 
 Ramp = tuple[float, float]
 """The first value of a series and what each sample adds, while all is well or when it is not."""
+
+
+_OF_THE_PAST = (Deviation, Highest, Median)
+"""What is worked out of hours or days is not recorded: rules look at it where they need it."""
 
 
 def export(rules: Iterable[Rule], *, recorded: bool = True) -> str:
@@ -47,8 +51,7 @@ def export(rules: Iterable[Rule], *, recorded: bool = True) -> str:
         known = [
             {"record": f"hybridcore:{name}", "expr": signal.promql()}
             for name, signal in SIGNALS.items()
-            if not isinstance(signal, Deviation | Drift)
-            and name not in ("collapse", "quota_reserve")
+            if not any(isinstance(part, _OF_THE_PAST) for part in parts(signal))
         ]
         groups.insert(0, {"name": "hybridcore-signals", "rules": known})
     return json.dumps({"groups": groups}, indent=2) + "\n"

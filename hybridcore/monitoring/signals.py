@@ -226,13 +226,17 @@ def _taken(samples: Samples, column: Column) -> float:
     return sum(found) if how == "sum" else max(found)
 
 
-def _read_by(signal: object) -> Iterator[Increase | Gauge]:
-    """The counters and gauges that a signal is worked out of."""
-    if isinstance(signal, Increase | Gauge):
-        yield signal
-    elif is_dataclass(signal):
+def parts(signal: object) -> Iterator[object]:
+    """A signal, and all that it is worked out of."""
+    yield signal
+    if is_dataclass(signal):
         for one in fields(signal):
-            yield from _read_by(getattr(signal, one.name))
+            yield from parts(getattr(signal, one.name))
+
+
+def _read_by(signal: Signal) -> Iterator[Increase | Gauge]:
+    """The counters and gauges that a signal is worked out of."""
+    return (part for part in parts(signal) if isinstance(part, Increase | Gauge))
 
 
 def _span(window: float) -> str:

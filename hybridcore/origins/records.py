@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hybridcore._native.reader import Gate, Reader
+from hybridcore._native.gate import Gate
+from hybridcore._native.reader import Reader
 from hybridcore._native.record import pack, seal
 from hybridcore.codec import Codecs, Decompressor
 from hybridcore.disk.keys import squeeze

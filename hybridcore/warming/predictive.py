@@ -20,7 +20,7 @@ _LEAST = 0.2
 """Share of guesses that come true below which no price makes them worth the work."""
 _MOST = 20_000
 """Guesses on trial at a time."""
-_PROMPT = 0.05
+PROMPT = 0.05
 """Seconds between two looks at what a model watches."""
 
 
@@ -169,7 +169,7 @@ class Predictive:
 
     def next_at(self) -> float | None:
         """Guesses come with demand, or are looked for at every tick."""
-        return self._looked_at + _PROMPT if self.watched() else None
+        return self._looked_at + PROMPT if self.watched() else None
 
     def resolved(self, key: Any, is_hit: bool) -> None:
         """What was warmed was asked for, or not."""

@@ -18,7 +18,7 @@ from hybridcore.units import Duration, seconds
 from hybridcore.warming.budget import Budget
 from hybridcore.warming.ledger import Fate, Ledger, Warmed
 from hybridcore.warming.manual import Manual
-from hybridcore.warming.predictive import Predictive
+from hybridcore.warming.predictive import PROMPT, Predictive
 from hybridcore.warming.preemptive import Preemptive
 from hybridcore.warming.prices import Prices
 from hybridcore.warming.shelf import Life, Shelf
@@ -48,8 +48,6 @@ _KINDS = (
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _HEARD_AT_MOST = 100_000
-_GLANCE = 0.05
-"""Seconds between two looks of models that guess what comes in the next seconds."""
 _FREE_CALL = 0.1
 """Quota that a call free of quota is taken to cost: it is work all the same."""
 
@@ -471,7 +469,7 @@ class Warmer(Manual):
             if self._closed or self.store._engine.closed:
                 return False
             due = [at for strategy in self.strategies if (at := strategy.next_at()) is not None]
-            pause = _GLANCE if self._prompt else self._tick
+            pause = PROMPT if self._prompt else self._tick
             pause = min([pause, *(max(0.01, at - self._clock()) for at in due)])
             if self._waiting and self._under_way < self._most_at_once:
                 pause = min(pause, max(0.01, self._quiet_until - self._clock()))

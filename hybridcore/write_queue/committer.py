@@ -133,25 +133,29 @@ class Committer:
             DiskError: it failed; nothing of it was stored.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        while not wanted.over:
-            with self.lock:
-                if wanted.over:
-                    break
-                latch = None
-                if self._leading:
+        latch: threading.Lock | None = None
+        try:
+            while not wanted.over:
+                with self.lock:
+                    if wanted.over:
+                        break
+                    leads = not self._leading
                     left = STEP if deadline is None else deadline - monotonic()
-                    if left <= 0:
-                        self._round.call_one()  # it may have been this one's turn to lead
+                    if leads:
+                        self._leading = True
+                    elif left <= 0:
                         return False
-                    latch = wanted.latch()
-                else:
-                    self._leading = True
-            if latch is None:
-                self._lead()
-            else:
-                latch.acquire(timeout=min(left, STEP))
-                if wanted.over:
-                    wanted.call_one()
+                    elif latch is None:
+                        latch = wanted.latch()
+                if leads:
+                    self._lead()
+                elif latch is not None and latch.acquire(timeout=min(left, STEP)):
+                    latch = None
+                    if wanted.over:
+                        wanted.call_one()
+        finally:
+            if latch is not None:
+                wanted.leave(latch)
         if wanted.error is not None:
             raise wanted.error
         return True
@@ -350,6 +354,13 @@ class Round:
         """Have the first of those who wait look again."""
         with suppress(IndexError):
             self.latches.popleft().release()
+
+    def leave(self, latch: threading.Lock) -> None:
+        """Wait no longer; a call that came meanwhile is for the next one."""
+        try:
+            self.latches.remove(latch)
+        except ValueError:
+            self.call_one()
 
     def end(self) -> None:
         """Have everybody who waits or awaits know that it is over."""

@@ -1,4 +1,4 @@
-"""What a queue's journal knows of a write by number alone: the layout of rows, and verdicts."""
+"""The header of a queue's rows, as Python reads it, and what becomes of an attempt that failed."""
 
 from __future__ import annotations
 

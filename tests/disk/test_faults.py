@@ -16,7 +16,6 @@ import pytest
 from lmdb.verify import verify
 
 from hybridcore import ClosedError, DiskError, Lmdb
-from hybridcore.disk import environment as environments
 from hybridcore.disk.durability import line
 
 DAY = 86_400
@@ -190,7 +189,7 @@ def test_killed_among_four_processes(tmp_path):
 @pytest.fixture
 def few_readers(monkeypatch, open_disk):
     """A directory with room for four reads at a time."""
-    monkeypatch.setattr(environments, "_MAX_READERS", 4)
+    monkeypatch.setattr("hybridcore.disk.opening._MAX_READERS", 4)
     disk = open_disk()
     disk["key"] = 1
     return disk

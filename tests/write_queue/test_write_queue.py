@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -893,3 +894,53 @@ def test_pages_of_the_file_are_not_kept_in_memory(make, monkeypatch):
     assert [one.value for one in taken[2000:]] == [bytes(1000)] * 2000
     assert queue.ack(taken[2000:]) == 2000
     assert queue.stats().depth == 0
+
+
+def test_a_slow_disk_stalls_nobody(make, monkeypatch):
+    """Who looks again while a commit takes long is told when it is over, and so are all others."""
+    monkeypatch.setattr("hybridcore.write_queue.committer.STEP", 0.01)
+    queue = make()
+    is_slow, may_go_on = threading.Event(), threading.Event()
+
+    def settle():
+        is_slow.set()
+        may_go_on.wait(30)
+
+    monkeypatch.setattr(queue._environment, "settle", settle)
+    threads = [threading.Thread(target=queue.put, args=(n, n), daemon=True) for n in range(8)]
+    threads[0].start()
+    assert is_slow.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    time.sleep(0.1)
+    monkeypatch.setattr("hybridcore.write_queue.committer.STEP", 3600.0)
+    time.sleep(0.1)
+    may_go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert queue.stats().depth == 8
+
+
+def test_a_timeout_passes_the_turn_on(make, monkeypatch):
+    """Who gives up waiting for a sync leaves the others to be told."""
+    queue = make()
+    is_slow, may_go_on = threading.Event(), threading.Event()
+
+    def settle():
+        is_slow.set()
+        may_go_on.wait(30)
+
+    monkeypatch.setattr(queue._environment, "settle", settle)
+    monkeypatch.setattr("hybridcore.write_queue.committer.STEP", 3600.0)
+    leading = threading.Thread(target=queue.put, args=("k", 1), daemon=True)
+    leading.start()
+    assert is_slow.wait(30)
+    assert not queue.sync(0.05)
+    waiting = threading.Thread(target=queue.put, args=("l", 1), daemon=True)
+    waiting.start()
+    assert not queue.sync(0.05)
+    may_go_on.set()
+    for thread in (leading, waiting):
+        thread.join(20)
+        assert not thread.is_alive()

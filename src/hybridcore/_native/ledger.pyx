@@ -7,7 +7,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
 
 from hybridcore._native.header cimport Header, load64, parse, store64
 from hybridcore._native.marks cimport Marks, are_alike, place_of, traits_of
-from hybridcore._native.reader cimport Gate
+from hybridcore._native.gate cimport Gate, enter, leave
 from hybridcore._native.record cimport Packed, c_seal
 
 cdef extern from "Python.h":
@@ -172,7 +172,7 @@ def store_where_room_is(type kind not None, environment, Books known, list recor
     cdef Gate gate = environment.gate
     cdef Books books
     cdef int64_t entries
-    gate.c_enter()
+    enter(gate)
     try:
         txn = PyObject_Call(gate.begin, gate.writing, NULL)
         try:
@@ -199,7 +199,7 @@ def store_where_room_is(type kind not None, environment, Books known, list recor
             return None
         raise
     finally:
-        gate.c_leave()
+        leave(gate)
     return books
 
 

@@ -11,6 +11,12 @@ static inline const uint8_t *hc_map(int file, size_t size) { (void)file; (void)s
 static inline void hc_unmap(const uint8_t *base, size_t size) { (void)base; (void)size; }
 static inline uint64_t hc_size(int file) { (void)file; return 0; }
 static inline void hc_let_go(const uint8_t *base, size_t size) { (void)base; (void)size; }
+static inline int hc_is_mapped(const uint8_t *base, size_t size)
+{
+    (void)base;
+    (void)size;
+    return 0;
+}
 
 #else
 
@@ -32,6 +38,17 @@ static inline void hc_unmap(const uint8_t *base, size_t size) { (void)munmap((vo
 static inline void hc_let_go(const uint8_t *base, size_t size)
 {
     (void)madvise((void *)base, size, MADV_DONTNEED);
+}
+
+/* Whether there is memory at one or two pages: others' addresses end the process that reads them. */
+static inline int hc_is_mapped(const uint8_t *base, size_t size)
+{
+#if defined(__linux__)
+    unsigned char resident[2];
+#else
+    char resident[2];
+#endif
+    return mincore((void *)base, size, resident) == 0;
 }
 
 static inline uint64_t hc_size(int file)

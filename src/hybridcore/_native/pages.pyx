@@ -45,6 +45,7 @@ cdef extern from "mapped.h" nogil:
     void hc_unmap(const uint8_t* base, size_t size)
     uint64_t hc_size(int file)
     void hc_let_go(const uint8_t* base, size_t size)
+    bint hc_is_mapped(const uint8_t* base, size_t size)
 
 
 cdef struct Level:
@@ -502,8 +503,13 @@ def let_go(value, size_t page_size, uint64_t pages):
         if number < 2 or number >= pages or load_u16(page + KIND) & KINDS != LEAF:
             return False
         page -= number * page_size
-        if load_u64(page) != 0 or load_u64(page + page_size) != 1:
-            return False   # a map begins with its two meta pages
+        # A map begins with its two meta pages, unless the number is a damaged one.
+        if (
+            not hc_is_mapped(page, 2 * page_size)
+            or load_u64(page) != 0
+            or load_u64(page + page_size) != 1
+        ):
+            return False
         hc_let_go(page, pages * page_size)
         return True
     finally:

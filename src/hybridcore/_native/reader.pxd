@@ -1,8 +1,9 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from hybridcore._native.gate cimport Gate
 from hybridcore._native.header cimport Header
 from hybridcore._native.marks cimport Marks
-from hybridcore._native.pages cimport Map, Root
+from hybridcore._native.pages cimport Root
 
 
 cdef class Record:
@@ -21,22 +22,6 @@ cdef class Record:
 
 cdef enum:
     VIEWED = 1024   # checksums that are remembered
-
-
-cdef class Gate:
-    cdef object admit         # called by who finds the gate shut; returns once it is open
-    cdef Py_ssize_t inside    # how many are inside
-    cdef Py_ssize_t kept      # of these, views that outlived their block
-    cdef bint shut
-    cdef public object begin  # py-lmdb's Environment.begin
-    cdef object get           # py-lmdb's Transaction.get
-    cdef tuple copying        # what begin() is given to read the data as bytes...
-    cdef tuple viewing        # ...and as memoryviews
-    cdef tuple writing        # what it is given to write
-    cdef public Map map       # where records are looked up without py-lmdb, or None
-
-    cdef int c_enter(self) except -1
-    cdef inline void c_leave(self) noexcept
 
 
 cdef class Pin:

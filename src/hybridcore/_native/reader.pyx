@@ -1,6 +1,6 @@
-"""Reads records where LMDB maps them: lookups, views, and the gate in front of the map.
+"""Reads records where LMDB maps them: lookups and views, behind the gate.
 
-Everything here runs under the GIL, which py-lmdb needs anyway: the counters and the gate
+Everything here runs under the GIL, which py-lmdb needs anyway: the counters
 are plain integers because of it. A free-threaded interpreter switches it on for this module.
 """
 
@@ -11,11 +11,11 @@ from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-import time
 from types import GenericAlias
 
 from hybridcore.errors import ClosedError
 
+from hybridcore._native.gate cimport Gate, enter, leave
 from hybridcore._native.header cimport HEADER, Header, is_of
 from hybridcore._native.marks cimport Marks
 from hybridcore._native.pages cimport Root
@@ -89,71 +89,6 @@ cdef class Record:
 
 
 @cython.final
-cdef class Gate:
-    """Counts who is inside an LMDB environment, so that nobody remaps or closes it under them.
-
-    A value is decoded in mapped memory, with the GIL given away now and then: unmapping that
-    memory meanwhile would end the process.
-    """
-
-    def __init__(self, admit):
-        self.admit = admit
-        self.shut = True
-
-    cdef int c_enter(self) except -1:
-        while self.shut:
-            self.admit()
-        self.inside += 1
-        return 0
-
-    cdef inline void c_leave(self) noexcept:
-        self.inside -= 1
-
-    def __enter__(self):
-        self.c_enter()
-        return self
-
-    def __exit__(self, *_exc_info):
-        self.c_leave()
-
-    @property
-    def data(self):
-        """The py-lmdb database of the records."""
-        return None if self.copying is None else self.copying[0]
-
-    @data.setter
-    def data(self, database):
-        self.get = None
-        if database is not None:
-            import lmdb
-            self.get = lmdb.Transaction.get
-        self.copying = (database, None, False, False)
-        self.viewing = (database, None, False, True)
-        self.writing = (database, None, True, True)
-
-    def close(self):
-        """Let nobody in from now on."""
-        self.shut = True
-
-    def open(self):
-        """Let everybody in again."""
-        self.shut = False
-
-    def drain(self, double timeout):
-        """Wait until nobody is inside a closed gate.
-
-        False when ``timeout`` seconds were short, and at once when all who are inside are views
-        that outlived their block: nobody knows when those will go.
-        """
-        cdef double deadline = time.monotonic() + timeout
-        while self.inside > 0:
-            if self.inside == self.kept or time.monotonic() >= deadline:
-                return False
-            time.sleep(0.0005)
-        return True
-
-
-@cython.final
 @cython.no_gc   # it is never part of a cycle, and the transaction has to go before the gate is left
 cdef class Pin:
     """A payload in the map, kept there by its transaction for as long as anybody refers to it."""
@@ -165,7 +100,7 @@ cdef class Pin:
         if self.gate is not None:
             self.txn = None
             self.gate.kept -= self.kept
-            self.gate.c_leave()
+            leave(self.gate)
 
 
 @cython.final
@@ -244,7 +179,7 @@ cdef class Reader:
         while True:
             if self.closed:
                 raise ClosedError("the disk tier was used after close()")
-            self.gate.c_enter()
+            enter(self.gate)
             try:
                 txn = PyObject_Call(
                     self.gate.begin,
@@ -255,7 +190,7 @@ cdef class Reader:
                     self.gate.map.c_root(root)
                 return txn
             except BaseException as error:
-                self.gate.c_leave()   # recovering needs everybody out
+                leave(self.gate)   # recovering needs everybody out
                 failed = error
             self.recover(failed)
 
@@ -487,7 +422,7 @@ cdef class Reader:
             value = self.c_get(txn, &root, encoded)
         finally:
             txn = None
-            self.gate.c_leave()
+            leave(self.gate)
         if value is not _MISSING:
             self.c_mark(encoded)
         return value
@@ -541,7 +476,7 @@ cdef class Reader:
                     self.c_mark(<bytes> names[i])
         finally:
             txn = None
-            self.gate.c_leave()
+            leave(self.gate)
         return values
 
     def fetch(self, key, /):
@@ -554,7 +489,7 @@ cdef class Reader:
             record = self.c_fetch(txn, &root, encoded)
         finally:
             txn = None
-            self.gate.c_leave()
+            leave(self.gate)
         if record is not None:
             self.c_mark(encoded)
         return record
@@ -582,7 +517,7 @@ cdef class Reader:
                 found = self.c_unpack(&header)
         finally:
             txn = None
-            self.gate.c_leave()
+            leave(self.gate)
         if found is not None:
             self.c_mark(encoded)
         return found
@@ -615,7 +550,7 @@ cdef class Reader:
                     self.c_mark(<bytes> names[i])
         finally:
             txn = None
-            self.gate.c_leave()
+            leave(self.gate)
         return records
 
     def __contains__(self, key):
@@ -629,4 +564,4 @@ cdef class Reader:
             return record is not None and self.c_age(&header, &now) == FRESH
         finally:
             txn = None
-            self.gate.c_leave()
+            leave(self.gate)
