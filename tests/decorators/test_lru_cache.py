@@ -153,6 +153,7 @@ def test_a_key_that_raises_when_compared() -> None:
     function.cache.check()
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_recursion_is_as_deep_as_in_functools() -> None:
     """A call that misses takes no more of Python's stack than one of functools."""
 

@@ -218,6 +218,7 @@ def test_callers_that_wait_for_each_other_all_end(functions) -> None:
         assert function("a")[0] == "a"
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_recursion_is_as_deep_as_of_a_plain_function_with_a_little_taken() -> None:
     """A miss leaves no frame of ours on Python's stack while the function runs."""
 

@@ -234,6 +234,7 @@ def test_an_eq_that_changes_the_cache_every_time(make: Any) -> None:
         cache.get(Key("b", int, change))
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_an_eq_that_finds_its_own_cache(make: Any) -> None:
     """Comparing recursively ends in RecursionError, and the cache is as before."""
     cache = make(None)
@@ -244,6 +245,7 @@ def test_an_eq_that_finds_its_own_cache(make: Any) -> None:
     assert list(cache.values()) == [1]
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_a_listener_that_fills_the_cache_it_is_told_about(make: Any) -> None:
     """A listener that evicts on every eviction ends at Python's recursion limit, unharmed."""
     cache = make(2, on_evict=lambda key, value, cause: cache.__setitem__(object(), value))
