@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 from hybridcore._native.histogram import Histogram
@@ -24,7 +24,7 @@ class Write:
     instead: Write | None
     @staticmethod
     def stored(place: bytes, row: bytes) -> Write: ...
-    def row(self, number: int) -> bytes: ...
+    def row(self, number: int, born: bool = False) -> bytes: ...
 
 @final
 class WritePacker:
@@ -35,7 +35,7 @@ class WritePacker:
     ) -> None: ...
     def pack(self, key: Any, value: Any, level: int, deletes: bool = False) -> Write: ...
 
-def record_ages(histogram: Histogram, writes: list[Write], now: int) -> None: ...
+def record_ages(histogram: Histogram, times: list[int], now: int) -> None: ...
 
 @final
 class Tally:
@@ -44,13 +44,20 @@ class Tally:
     dead: int
     dead_bytes: int
     next: int
+    fresh: int
+    fresh_end: int
+    fresh_level: int
     def __init__(self) -> None: ...
     @staticmethod
     def unpack(data: bytes | None) -> Tally: ...
     def pack(self) -> bytes: ...
+    def packed_anew(self) -> bytes | None: ...
+    def levels(self) -> list[int]: ...
     def items(self, level: int) -> int: ...
     def sizes(self, level: int) -> int: ...
     def add(self, level: int, count: int, size: int) -> None: ...
+    def has_fresh(self, level: int) -> bool: ...
+    def is_fresh(self, place: int, row: bytes) -> bool: ...
 
 @final
 class Claimed:
@@ -60,13 +67,20 @@ class Claimed:
 
 def lane_of(form: bytes) -> bytes: ...
 def lay_out(
-    writes: list[Write], names: list[bytes], tails: dict[bytes, bytes], tally: Tally
+    writes: list[Write],
+    names: list[bytes],
+    tails: dict[bytes, bytes],
+    tally: Tally,
+    ready: bool,
 ) -> tuple[
     list[tuple[bytes, bytes]],
     list[tuple[bytes, bytes]],
     list[tuple[bytes, bytes]],
     list[tuple[bytes, bytes]],
 ]: ...
+def fresh_from(
+    cursor: Iterable[tuple[bytes, bytes]], tally: Tally, most: int
+) -> list[tuple[bytes, bytes]]: ...
 def claim_all(
     rows: list[tuple[bytes, bytes]],
     found: dict[bytes, bytes],

@@ -77,8 +77,13 @@ class Admission:
         write.wall, write.waited = time_ns(), wait
         stored: Round | None = None
         with committer.lock:
-            if self._has_room(write):
+            has_room = self._has_room(write)
+            leads = has_room and wait and committer.take_lead()
+            if has_room and not leads:
                 stored = committer.add(write)
+        if leads:
+            committer.store_alone(write)
+            return
         if stored is None:
             block = self._block if timeout is None else seconds(timeout)
             stored = self._take_when_full(write, key, value, block)
@@ -141,7 +146,7 @@ class Admission:
                     left = deadline - monotonic()
                     if not blocks or left <= 0:
                         break
-                    committer.changed.wait(min(left, POLL))
+                    committer.wait_for_change(min(left, POLL))
         if queue._closed:
             raise ClosedError("the write queue was closed and takes no writes")
         if self._on_full != "write_through":

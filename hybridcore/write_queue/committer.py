@@ -53,7 +53,7 @@ class Committer:
         gather: float,
         window: int,
         coalesce: bool,
-        committed: Callable[[Tally, list[Write], int, list[int]], None],
+        committed: Callable[[Tally, list[Write], list[int]], None],
         logs: RateLimitedLog,
     ) -> None:
         self._environment = environment
@@ -68,15 +68,16 @@ class Committer:
     def start_afresh(self) -> None:
         """After a fork: what has gathered is the parent's to write."""
         self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
-        """Told of each commit."""
+        self._changed = threading.Condition(self.lock)
+        self._watching = 0
+        """How many are told of each commit."""
         self._wanted = threading.Condition(self.lock)
         self.waiting: dict[Any, Write] = {}
         """Writes that are on their way to the next commit: of keys, or of numbers."""
         self.committing: dict[Any, Write] = {}
         """Those in the commit under way."""
         self.waiting_bytes = self.committing_bytes = 0
-        self.taken = self.coalesced = 0
+        self.taken = self.coalesced = self.commits = 0
         self._numbered = 0
         self._jobs: list[Job] = []
         self._round = Round()
@@ -85,7 +86,7 @@ class Committer:
         self._closed = False
 
     def add(self, write: Write) -> Round:
-        """Have a write stored soon, in the round returned; with ``changed`` held.
+        """Have a write stored soon, in the round returned; with ``lock`` held.
 
         Where no thread can be started the write is ``waited`` for: its caller has to lead.
         """
@@ -106,9 +107,39 @@ class Committer:
             self._numbered += 1
             waiting[self._numbered] = write
         self.waiting_bytes += write.size
-        if not write.waited and len(waiting) == 1 and not self._wake():
+        if not (write.waited or self._round.unattended or self._wake()):
             write.waited = True
         return self._round
+
+    def take_lead(self) -> bool:
+        """Lead, if nobody does, or waits to, and nothing has gathered; with ``lock`` held."""
+        if self._leading or self.waiting or self._jobs or self._round.awaited or self._closed:
+            return False
+        self._leading = True
+        return True
+
+    def store_alone(self, write: Write) -> None:
+        """Store a write, with the lead taken.
+
+        Raises:
+            DiskError: it was not stored.
+        """
+        try:
+            self.committing, self.committing_bytes = {write.form: write}, write.size
+            self.taken += 1
+            error, _ = self._commit([write], [])
+        finally:
+            self._give_up_lead()
+        if error is not None:
+            raise error
+
+    def _give_up_lead(self) -> None:
+        with self.lock:
+            self.committing, self.committing_bytes = {}, 0
+            self._leading = False
+            self._round.call_one()  # it leads the next
+            if self._watching:
+                self._changed.notify_all()
 
     def newest(self, form: bytes) -> Write | None:
         """The newest write of a key form that gathers or is in the commit; with ``lock`` held."""
@@ -123,8 +154,16 @@ class Committer:
         return None
 
     def storing(self) -> Round:
-        """The round after which all that was added until now is stored; with ``changed`` held."""
+        """The round after which all that was added until now is stored; with ``lock`` held."""
         return self._round
+
+    def wait_for_change(self, timeout: float) -> None:
+        """Wait for the end of a commit, or for `close`; with ``lock`` held."""
+        self._watching += 1
+        try:
+            self._changed.wait(timeout)
+        finally:
+            self._watching -= 1
 
     def wait_for(self, wanted: Round, timeout: float | None = None) -> bool:
         """Wait until a round is over, leading it if nobody does; False if that takes longer.
@@ -164,7 +203,7 @@ class Committer:
         """Twin of `wait_for`; the thread leads."""
         import asyncio
 
-        with self.changed:
+        with self.lock:
             if not wanted.over:
                 done: Future[None] = Future()
                 wanted.told.append(done)
@@ -179,29 +218,37 @@ class Committer:
     def carry_out(self, work: Callable[[Txn, Tally], T]) -> T:
         """Have work done in the next transaction, and return what it returns."""
         job = Job(work)
-        with self.changed:
+        with self.lock:
             if self._closed:
                 raise ClosedError("the write queue was closed")
-            self._jobs.append(job)
-            wanted = self._round
-        self.wait_for(wanted)
+            leads = self.take_lead()
+            if not leads:
+                self._jobs.append(job)
+                wanted = self._round
+        if leads:
+            try:
+                self._commit([], [job])
+            finally:
+                self._give_up_lead()
+        else:
+            self.wait_for(wanted)
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[no-any-return]
 
     def soon(self, work: Callable[[Txn, Tally], object]) -> None:
         """Have work done in one of the next transactions; nobody waits for it."""
-        with self.changed:
+        with self.lock:
             if not self._closed:
                 self._jobs.append(Job(work))
                 self._wake()  # without a thread the next one who commits does it
 
     def close(self, timeout: float | None) -> bool:
         """Store what has gathered; returns whether nothing was left after so many seconds."""
-        with self.changed:
+        with self.lock:
             self._closed = True
             wanted = self._round
-            self.changed.notify_all()
+            self._changed.notify_all()
             self._wanted.notify()
         try:
             over = self.wait_for(wanted, timeout)
@@ -221,14 +268,15 @@ class Committer:
             except RuntimeError:
                 return False
             self._thread = thread
+        self._round.unattended = True
         self._wanted.notify()
         return True
 
     def _run(self) -> None:
         """Lead when there is something that nobody waits for."""
         while True:
-            with self.changed:
-                while not (self.waiting or self._jobs or self._round.told):
+            with self.lock:
+                while not self._round.unattended:
                     if self._closed:
                         return
                     self._wanted.wait()
@@ -237,10 +285,12 @@ class Committer:
                         lambda: self._jobs or self._round.told or self._closed, self._gather
                     )
                 wanted = self._round
+            if not wanted.unattended:  # somebody else has led meanwhile
+                continue
             try:
                 self.wait_for(wanted)
             except Exception:  # those who waited were told
-                with self.changed:
+                with self.lock:
                     if self._wanted.wait_for(lambda: self._closed, PAUSE):
                         return
 
@@ -249,7 +299,7 @@ class Committer:
         writes: dict[Any, Write] = {}
         here, interrupted, left = None, None, False
         try:
-            with self.changed:
+            with self.lock:
                 here, self._round = self._round, Round()
                 writes, self.committing, self.waiting = self.waiting, self.waiting, {}
                 self.committing_bytes, self.waiting_bytes = self.waiting_bytes, 0
@@ -262,14 +312,15 @@ class Committer:
             here.error = DiskError("the thread that stored this write was interrupted")
             for job in jobs:
                 job.error = job.error or here.error
-        with self.changed:
+        with self.lock:
             if left:
                 self._keep_unstored(writes)
             self.committing, self.committing_bytes = {}, 0
             self._leading = False
             here.end()
             self._round.call_one()  # it leads the next
-            self.changed.notify_all()
+            if self._watching:
+                self._changed.notify_all()
         if interrupted is not None:
             raise interrupted
 
@@ -321,8 +372,10 @@ class Committer:
             except Exception as error:
                 self._logs.warning("the write queue cannot be synced: %s", raised_by(error))
                 unsure = error
+        self.commits += 1
+        self.coalesced += coalesced
         try:
-            self._committed(tally, writes, coalesced, self._journal.graves.buried)
+            self._committed(tally, writes, self._journal.graves.buried)
         except Exception as error:
             self._logs.warning("the write queue cannot go on: %s", raised_by(error))
         return unsure, False
@@ -331,14 +384,17 @@ class Committer:
 class Round:
     """What gathers for one commit; ``over`` when it was made, ``error`` if it failed.
 
+    It is ``awaited`` if somebody waits for it, and ``unattended`` if for something of it nobody
+    does, so that the thread has to see to it.
+
     Who waits for it does so at a latch of its own, and is called by the one before: many who are
     woken at once would get into each other's way.
     """
 
-    __slots__ = ("error", "latches", "over", "told")
+    __slots__ = ("awaited", "error", "latches", "over", "told", "unattended")
 
     def __init__(self) -> None:
-        self.over = False
+        self.over = self.awaited = self.unattended = False
         self.error: BaseException | None = None
         self.latches: deque[threading.Lock] = deque()
         self.told: list[Future[None]] = []
@@ -348,12 +404,14 @@ class Round:
         latch = threading.Lock()
         latch.acquire()
         self.latches.append(latch)
+        self.awaited = True
         return latch
 
     def call_one(self) -> None:
         """Have the first of those who wait look again."""
-        with suppress(IndexError):
-            self.latches.popleft().release()
+        if self.latches:
+            with suppress(IndexError):
+                self.latches.popleft().release()
 
     def leave(self, latch: threading.Lock) -> None:
         """Wait no longer; a call that came meanwhile is for the next one."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections import Counter
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hybridcore._native.writes import record_ages
 from hybridcore.errors import (
     BreakerOpenError,
     BulkheadFullError,
@@ -74,7 +74,10 @@ class Drain:
 
     def start_afresh(self) -> None:
         """After a fork: there are no threads here, and nothing is under way."""
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._watching = 0
+        """How many wait for a change."""
         self._threads: list[threading.Thread] = []
         self._under_way: set[int] = set()
         self._woken = 0
@@ -128,16 +131,30 @@ class Drain:
             return
         if not self._threads and self._workers and not self._closing:
             self._start()
-        with self._changed:
+        with self._lock:
             self._woken += taken
-            self._changed.notify_all()
+            self._tell()
         for listener in tuple(self.listeners):
             listener()
 
     def told(self) -> None:
         """Something has changed that somebody may wait for."""
-        with self._changed:
+        with self._lock:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._watching:
             self._changed.notify_all()
+
+    def _wait(self, timeout: float, over: Callable[[], bool] | None = None) -> bool:
+        """Wait for a change, or until it is ``over``; with the lock held."""
+        self._watching += 1
+        try:
+            if over is None:
+                return self._changed.wait(timeout)
+            return self._changed.wait_for(over, timeout)
+        finally:
+            self._watching -= 1
 
     def is_here(self) -> bool:
         """Whether this is a thread of the drain."""
@@ -145,7 +162,7 @@ class Drain:
 
     def is_past(self, place: int) -> bool:
         """Whether nothing before this place is under way here."""
-        with self._changed:
+        with self._lock:
             return all(each >= place for each in self._under_way)
 
     # -- one transaction --------------------------------------------------------------------
@@ -155,10 +172,8 @@ class Drain:
         claimed, _, _ = self.exchange(done, (), most, by_hand=True)
         return claimed
 
-    def settle(
-        self, done: Sequence[Delivery] = (), verdicts: Sequence[Verdict] = ()
-    ) -> Counter[str]:
-        """Note outcomes; returns how many had which."""
+    def settle(self, done: Sequence[Delivery] = (), verdicts: Sequence[Verdict] = ()) -> int:
+        """Note outcomes; returns how many of those ``done`` were still claimed here."""
         return self.exchange(done, verdicts, 0)[2]
 
     def verdict(self, delivery: Delivery, error: BaseException) -> Verdict:
@@ -185,50 +200,53 @@ class Drain:
         most: int,
         *,
         by_hand: bool = False,
-    ) -> tuple[list[Delivery], float, Counter[str]]:
+    ) -> tuple[list[Delivery], float, int]:
         """Note outcomes and claim the next batch in one transaction.
 
-        Returns the batch, in how many seconds there may be more, and the outcomes.
+        Returns the batch, in how many seconds there may be more, and how many of those ``done``
+        were still claimed here.
         """
         queue, journal = self._queue, self._queue._journal
         owner = queue._owner.number
+        finished = taken_back = 0
+        became: list[str] = []
 
-        def job(txn: Txn, tally: Tally) -> tuple[Counter[str], list[Claimed], float]:
-            outcomes: Counter[str] = Counter()
+        def job(txn: Txn, tally: Tally) -> tuple[list[Claimed], float]:
+            nonlocal finished, taken_back, became
+            finished = taken_back = 0
             if done:
                 finished = journal.finish(txn, done, owner, tally)
-                outcomes["applied"] = finished
-                outcomes["lost"] = len(done) - finished
                 journal.sweep(txn, tally, finished)
-            for verdict in verdicts:
-                outcomes[journal.settle(txn, verdict, owner, tally)] += 1
+            became = [journal.settle(txn, verdict, owner, tally) for verdict in verdicts]
             if most == 0:
-                return outcomes, [], POLL
+                return [], POLL
             now = queue._clock()
             due = journal.wake(txn, now)
             if monotonic() >= self._looked + POLL:
-                outcomes["taken_back"] += journal.take_back(txn, self._is_over)
+                taken_back = journal.take_back(txn, self._is_over)
                 self._looked = monotonic()
             claimed, patience = self._claim(txn, tally, most, now, owner)
-            outcomes["attempts"] += len(claimed)
             if due is not None:
                 patience = min(patience, max(0.0, (due - now) / 1e9))
-            return outcomes, claimed, patience
+            return claimed, patience
 
-        outcomes, claimed, patience = queue._committer.carry_out(job)
-        with self._changed:
-            for name, count in outcomes.items():
-                queue._counts[name] += count
-            self._under_way.difference_update(
-                [one.place for one in done], [verdict.place for verdict in verdicts]
-            )
+        claimed, patience = queue._committer.carry_out(job)
+        counts = queue._counts
+        with self._lock:
+            counts["applied"] += finished
+            counts["lost"] += len(done) - finished
+            counts["attempts"] += len(claimed)
+            counts["taken_back"] += taken_back
+            for outcome in became:
+                counts[outcome] += 1
+            self._under_way.difference_update([one.place for one in done])
+            self._under_way.difference_update([verdict.place for verdict in verdicts])
             if not by_hand:
                 self._under_way.update([one.write.place for one in claimed])
-            self._changed.notify_all()
-        now = queue._clock() if done else 0
-        for one in done:
-            queue._until_applied.record_ns(max(0, now - one.mono))
-        return self._delivered(claimed), patience, outcomes
+            self._tell()
+        if done:
+            record_ages(queue._until_applied, [one.mono for one in done], queue._clock())
+        return self._delivered(claimed), patience, finished
 
     def _claim(
         self, txn: Txn, tally: Tally, most: int, now: int, owner: int
@@ -238,11 +256,11 @@ class Drain:
         until = now + self._lease
         patience = POLL
         ages: dict[int, int] = {}
-        levels = [level for level in range(len(self._queue.levels)) if tally.items(level)]
+        levels = tally.levels()
         if len(levels) == 1 and not self._batch_delay[levels[0]]:
             return journal.claim(txn, levels[0], most, owner, until, tally), patience
         for level in levels:
-            age = journal.age_of(txn, level)
+            age = journal.age_of(txn, level, tally)
             if age is None:
                 continue
             early = self._batch_delay[level] - age
@@ -259,7 +277,7 @@ class Drain:
             claimed += journal.claim(
                 txn, level, most - len(claimed), owner, until, tally, least_age=least
             )
-            left = journal.age_of(txn, level) if least else None
+            left = journal.age_of(txn, level, tally) if least else None
             if left is None:
                 del ages[level]
             else:
@@ -274,17 +292,19 @@ class Drain:
     def _delivered(self, claimed: list[Claimed]) -> list[Delivery]:
         """What was claimed, decoded; what cannot be is dead."""
         queue = self._queue
+        levels, identity, attempts = queue.levels, queue._identity, queue.redelivery.attempts
+        key_of, value_of = queue._encoding.key, queue._encoding.value_of
+        taken_at = queue._journal.taken_at
         deliveries: list[Delivery] = []
         spoiled: list[Verdict] = []
         for one in claimed:
-            write, attempt, error = one.write, one.attempt, one.error
-            if attempt > queue.redelivery.attempts:  # who tried it last did not live to tell
+            write, attempt = one.write, one.attempt
+            if attempt > attempts:  # who tried it last did not live to tell
                 lost = RuntimeError("the process died while it was being written")
                 spoiled.append(Verdict(write.place, write.number, attempt, lost, reason="crashed"))
                 continue
             try:
-                key = queue._encoding.key(write.form)
-                value = queue._encoding.value_of(write)
+                key, value = key_of(write.form), value_of(write)
             except DecodeError as damage:
                 spoiled.append(
                     Verdict(write.place, write.number, attempt, damage, reason="undecodable")
@@ -295,14 +315,14 @@ class Drain:
                     key,
                     value,
                     write.deletes,
-                    queue.levels[write.level],
-                    f"{queue._identity}-{write.number}",
+                    levels[write.level],
+                    f"{identity}-{write.number}",
                     write.number,
                     attempt,
                     write.wall / 1e9,
-                    error,
+                    one.error,
                     write.place,
-                    queue._journal.taken_at(write),
+                    taken_at(write),
                 )
             )
         if spoiled:
@@ -312,7 +332,7 @@ class Drain:
     # -- threads ----------------------------------------------------------------------------
 
     def _start(self) -> None:
-        with self._changed:
+        with self._lock:
             if self._threads:
                 return
             if isinstance(self.target, OriginTarget) and self.target.awaits:
@@ -343,20 +363,20 @@ class Drain:
                 return
             except Exception as error:
                 self._queue._logs.warning("the write queue cannot go on: %s", raised_by(error))
-                with self._changed:
-                    if self._changed.wait_for(self._is_over_time, UNSTORED):
+                with self._lock:
+                    if self._wait(UNSTORED, self._is_over_time):
                         return
                 continue
             done, verdicts = self._bring_out(batch) if batch else ([], [])
             if batch:
                 continue
-            with self._changed:
+            with self._lock:
                 if self._closing and (claims == 0 or self._is_empty()):
                     return
                 patience = max(patience, pause)
-                self._changed.wait_for(
-                    lambda seen=seen: self._woken != seen or self._closing,  # type: ignore[misc]
+                self._wait(
                     0.01 if self._closing else max(0.001, min(patience, POLL)),
+                    lambda seen=seen: self._woken != seen or self._closing,  # type: ignore[misc]
                 )
             del batch
 
@@ -395,8 +415,8 @@ class Drain:
     def _keep(self) -> None:
         """Extend the leases of what is under way, while there are threads."""
         while True:
-            with self._changed:
-                if self._changed.wait_for(lambda: self._closing and not self._under_way, self.beat):
+            with self._lock:
+                if self._wait(self.beat, lambda: self._closing and not self._under_way):
                     return
             self.extend()
 
@@ -435,14 +455,14 @@ class Drain:
     @contextmanager
     def hurrying(self) -> Iterator[None]:
         """Within, no write waits for a batch to fill."""
-        with self._changed:
+        with self._lock:
             self._hurry += 1
             self._woken += 1
-            self._changed.notify_all()
+            self._tell()
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._hurry -= 1
 
     def wait_until(self, done: Callable[[], bool], deadline: float | None) -> bool:
@@ -451,8 +471,8 @@ class Drain:
             left = POLL if deadline is None else deadline - monotonic()
             if left <= 0:
                 return False
-            with self._changed:
-                self._changed.wait(min(left, POLL / 10))
+            with self._lock:
+                self._wait(min(left, POLL / 10))
         return True
 
     def write_through(self, key: Any, value: Any, *, deletes: bool) -> None:
@@ -497,10 +517,10 @@ class Drain:
 
     def close(self, deadline: float | None) -> bool:
         """Bring out what there is until the deadline; returns whether the threads have ended."""
-        with self._changed:
+        with self._lock:
             self._closing, self._deadline = True, deadline
             self._hurry += 1
-            self._changed.notify_all()
+            self._tell()
         for listener in tuple(self.listeners):
             listener()
         is_sync = self.target is not None and not inspect.iscoroutinefunction(self.target)

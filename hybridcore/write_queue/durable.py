@@ -308,7 +308,7 @@ class WriteQueue:
 
     def ack(self, deliveries: Sequence[Delivery]) -> int:
         """The target has them; returns how many of the claims were still ours. One commit."""
-        return self._drain.settle(deliveries)["applied"]
+        return self._drain.settle(deliveries)
 
     def nack(self, deliveries: Sequence[Delivery], error: Exception) -> None:
         """They failed; they are tried again as `Redelivery` says, or die."""
@@ -342,7 +342,7 @@ class WriteQueue:
             DiskError: the disk failed. What `put_nowait` took is tried again.
         """
         committer = self._committer
-        with committer.changed:
+        with committer.lock:
             stored = committer.storing()
         with making_room():
             return committer.wait_for(stored, None if timeout is None else seconds(timeout))
@@ -408,7 +408,7 @@ class WriteQueue:
             claimed = txn.stat(self._journal.claims)["entries"]
             delayed = txn.stat(self._journal.delayed)["entries"]
             ages = [
-                (self._journal.age_of(txn, level) or 0) / 1e9
+                (self._journal.age_of(txn, level, tally) or 0) / 1e9
                 for level in range(len(self._level.names))
             ]
         counts = self._counts
@@ -423,7 +423,7 @@ class WriteQueue:
             dead=tally.dead,
             dead_bytes=tally.dead_bytes,
             queued=counts["queued"] + self._committer.taken,
-            coalesced=counts["coalesced"] + self._committer.coalesced,
+            coalesced=self._committer.coalesced,
             written=counts["applied"],
             attempts=counts["attempts"],
             retries=counts["delayed"],
@@ -433,7 +433,7 @@ class WriteQueue:
             rejected=counts["rejected"],
             shed=counts["shed"],
             batches=counts["batches"],
-            commits=counts["commits"],
+            commits=self._committer.commits,
             queued_per_second=self._until_durable.snapshot(60).rate,
             written_per_second=self._until_applied.snapshot(60).rate,
             until_durable=self._until_durable.snapshot(),
@@ -472,15 +472,12 @@ class WriteQueue:
             self._journal.bind(self._environment.current())
             return self._journal.tally(txn)
 
-    def _committed(
-        self, tally: Tally, writes: list[Write], coalesced: int, buried: list[int]
-    ) -> None:
+    def _committed(self, tally: Tally, writes: list[Write], buried: list[int]) -> None:
         """What there is after a commit; in the thread that commits."""
         moved = self._committer.committing_bytes + max(0, self._tally.size - tally.size)
         self._admission.note(tally)
-        record_ages(self._until_durable, writes, self._clock())
-        self._counts["coalesced"] += coalesced
-        self._counts["commits"] += 1
+        if writes:
+            record_ages(self._until_durable, [write.since for write in writes], self._clock())
         if tally.depth:
             self._drain.wake(len(writes) > 0)
         else:

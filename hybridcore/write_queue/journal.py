@@ -9,15 +9,18 @@ Every method of `Journal` that takes a transaction changes nothing outside of it
     lanes     LMDB key of the key form                       the last place of its lane, which may
                                                              be over
     followers place                                          the next place of its lane
-    ready     level, place                                   what became of earlier attempts
+    ready     level, place; but for those that are fresh,    what became of earlier attempts
+              see `Ready`
     delayed   due, place                                     what became of earlier attempts
     claims    place                                          owner, end of lease, attempts
     dead      number                                         a `Tombstone`, payload
               0xff, xxh3-128 of the key form, number         whether a newer write came since
-    meta      ``format``, ``tally``, ``levels``,             of the directory as a whole
-              ``identity``, ``boot``, ``booted`` (the first
-              place since the machine did)
+    meta      ``format``, ``levels``, ``identity``,          of the directory as a whole
+              ``boot``, ``booted`` (the first place since
+              the machine did)
     ========  =============================================  ====================================
+
+The tally is in the database that lists these, whose one page every commit writes anyway.
 
 A *place* is a number, 8 bytes big-endian, in the order in which writes came. The places of one
 key are its *lane*; only the first of a lane is ready, delayed or claimed, so that writes of one
@@ -46,12 +49,9 @@ from hybridcore.disk.keys import lmdb_key
 from hybridcore.disk.layout import Layout
 from hybridcore.errors import DecodeError
 from hybridcore.write_queue.graves import Graves
-from hybridcore.write_queue.records import (
-    HEADER,
-    LEVEL_AT,
-    NUMBER,
-    Verdict,
-)
+from hybridcore.write_queue.ready import Ready
+from hybridcore.write_queue.records import HEADER, LEVEL_AT, NUMBER, Verdict
+from hybridcore.write_queue.rows import all_of, get_all, put_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 LAYOUT = Layout(
     "queue",
-    2,
+    3,
     ("data", "meta", "lanes", "followers", "ready", "delayed", "claims", "dead"),
     has_marks=False,
     disposable=False,
@@ -84,8 +84,12 @@ _MOVED_AT_ONCE = 1000
 """Delayed writes that become ready, or leases that are taken back, in one transaction."""
 
 
+_FEW = 4
+"""Writes whose followers are looked for without asking whether there are any."""
 _LANES_LEFT = 4096
 """Lanes that are over for which no sweep is made."""
+_SWEEP_AFTER = 256
+"""Writes that are finished between two looks whether a sweep is due."""
 _SWEPT_AT_ONCE = 8
 """Lanes looked at for each write that is finished, while a sweep is due."""
 
@@ -97,9 +101,9 @@ class Journal:
     meta: lmdb._Database
     lanes: lmdb._Database
     followers: lmdb._Database
-    ready: lmdb._Database
     delayed: lmdb._Database
     claims: lmdb._Database
+    main: lmdb._Database
 
     def __init__(
         self, environment: Environment, *, coalesce: bool, clock: Callable[[], int]
@@ -111,13 +115,17 @@ class Journal:
         self._lowest = 0
         self._booted = 0
         self._swept = b""
+        self._finished = 0
+        self.ready = Ready()
         self.graves = Graves()
 
     def bind(self, env: lmdb.Environment) -> None:
         """Use the databases as they are open now: after a fork they are opened anew."""
         if env is not self._bound:
-            for name in LAYOUT.databases:
+            for name in ("data", "meta", "lanes", "followers", "delayed", "claims", "main"):
                 setattr(self, name, getattr(self._environment, name))
+            self.ready.data = self.data
+            self.ready.listed = self._environment.ready  # type: ignore[attr-defined]
             self.graves.dead = self._environment.dead  # type: ignore[attr-defined]
             self._bound = env
 
@@ -125,13 +133,13 @@ class Journal:
 
     def tally(self, txn: Txn) -> Tally:
         """What there is."""
-        return Tally.unpack(txn.get(b"tally", db=self.meta))
+        return Tally.unpack(txn.get(b"tally", None, self.main))
 
     def save(self, txn: Txn, tally: Tally) -> None:
         """Store what there is, if it has changed: a transaction that changes nothing is free."""
-        packed = tally.pack()
-        if txn.get(b"tally", db=self.meta) != packed:
-            txn.put(b"tally", packed, db=self.meta)
+        packed = tally.packed_anew()
+        if packed is not None:
+            txn.put(b"tally", packed, db=self.main)
 
     def start(self, txn: Txn) -> None:
         """Make ready what waited for a time of a clock that has started anew with the machine."""
@@ -139,10 +147,10 @@ class Journal:
         if txn.get(b"boot", db=self.meta) != boot:
             txn.put(b"boot", boot, db=self.meta)
             txn.put(b"booted", NUMBER.pack(self.tally(txn).next), db=self.meta)
-            for key, past in _rows(txn, self.delayed):
+            for key, past in all_of(txn, self.delayed):
                 self._make_ready(txn, key[8:], past)
             txn.drop(self.delayed, delete=False)
-            for place, claim in _rows(txn, self.claims):
+            for place, claim in all_of(txn, self.claims):
                 self._make_ready(txn, place, claim[_PAST_AT:])
             txn.drop(self.claims, delete=False)
         self._booted = NUMBER.unpack(txn.get(b"booted", db=self.meta) or bytes(8))[0]
@@ -195,27 +203,20 @@ class Journal:
         if tally.dead:
             for write in writes:
                 self.graves.supersede(txn, write.form, again or tally.next)
-        with txn.cursor(self.lanes) as cursor:
-            known = dict(cursor.getmulti(sorted(names)))
-            left: list[Write] = writes
-            tails: dict[bytes, bytes] = {}
-            if known:
-                left, names, tails = self._join(txn, writes, names, known, tally)
-            rows, lanes, follows, heads = lay_out(left, names, tails, tally)
-            if lanes:
-                cursor.putmulti(lanes)
-        for last, place in follows:
-            txn.put(last, place, db=self.followers)
-        if rows:
-            with txn.cursor(self.data) as cursor:
-                cursor.putmulti(rows, append=True)
-        if heads and window:
+        known = get_all(txn, self.lanes, names)
+        left: list[Write] = writes
+        tails: dict[bytes, bytes] = {}
+        if known:
+            left, names, tails = self._join(txn, writes, names, known, tally)
+        rows, lanes, follows, heads = lay_out(left, names, tails, tally, not window)
+        put_all(txn, self.lanes, lanes)
+        put_all(txn, self.followers, follows)
+        put_all(txn, self.data, rows, append=True)
+        if window:
             due = NUMBER.pack(self._clock() + window)
-            with txn.cursor(self.delayed) as cursor:
-                cursor.putmulti([(due + head[1:], past) for head, past in heads])
-        elif heads:
-            with txn.cursor(self.ready) as cursor:
-                cursor.putmulti(heads)
+            put_all(txn, self.delayed, [(due + head[1:], past) for head, past in heads])
+        else:
+            put_all(txn, self.ready.listed, heads)
         return len(writes) - len(left)
 
     def _join(
@@ -247,12 +248,12 @@ class Journal:
         write.mono, write.wall = mono, wall  # it has waited for so long
         level = min(level, self._lowest)
         more_urgent = min(level, write.level)
+        is_fresh = tally.is_fresh(NUMBER.unpack(place)[0], data)
         if more_urgent != level:
-            past = txn.pop(bytes((level,)) + place, db=self.ready)
-            if past is not None:
-                txn.put(bytes((more_urgent,)) + place, past, db=self.ready)
+            self.ready.move(txn, place, level, more_urgent, is_fresh=is_fresh)
+            is_fresh = False
         write.level = more_urgent
-        txn.put(place, write.row(tally.next), db=self.data)
+        txn.put(place, write.row(tally.next, is_fresh), db=self.data)
         tally.next += 1
         tally.add(level, -1, -len(data))
         tally.add(more_urgent, 1, write.size)
@@ -279,13 +280,13 @@ class Journal:
         """Make ready what was claimed by owners whose lease is over; returns how many."""
         over = [
             (place, claim)
-            for place, claim in _rows(txn, self.claims)
+            for place, claim in all_of(txn, self.claims)
             if is_over(NUMBER.unpack(place)[0], *_CLAIM.unpack_from(claim)[:2])
         ]
         for place, claim in over:
             txn.delete(place, db=self.claims)
             level = _CLAIM.unpack_from(claim)[3]
-            txn.put(bytes((level,)) + place, claim[_PAST_AT:], db=self.ready)
+            self.ready.put(txn, level, place, claim[_PAST_AT:])
         return len(over)
 
     def claim(
@@ -304,50 +305,53 @@ class Journal:
         counted now: who dies of it has had it.
         """
         claimed: list[Claimed] = []
-        prefix = bytes((level,))
         damaged: list[tuple[bytes, bytes, DecodeError]] = []
 
         def is_too_young(write: Write) -> bool:
             return self._age(write) < least_age
 
-        with txn.cursor(self.ready) as cursor:
-            if not cursor.set_range(prefix):
-                return claimed
-            rows = [(key[1:], past) for key, past in islice(cursor, most) if key[0] == level]
-            with txn.cursor(self.data) as data:
-                found = dict(data.getmulti([place for place, _ in rows]))
-            taken, claims = claim_all(
-                rows,
-                found,
-                level,
-                owner,
-                until,
-                claimed,
-                damaged,
-                is_too_young if least_age else None,
-            )
-            cursor.set_range(prefix)
-            for _ in range(taken):
-                cursor.delete()
-        if claims:
-            with txn.cursor(self.claims) as cursor:
-                cursor.putmulti(claims)
+        first = listed, fresh = self.ready.first(txn, tally, level, most)
+        found = dict(fresh)
+        rows = [(place, b"") for place, _ in fresh]
+        if listed:
+            found.update(get_all(txn, self.data, [place for place, _ in listed]))
+            rows = sorted(rows + listed)[:most]
+        taken, claims = claim_all(
+            rows,
+            found,
+            level,
+            owner,
+            until,
+            claimed,
+            damaged,
+            is_too_young if least_age else None,
+        )
+        if taken:
+            self.ready.pass_by(txn, tally, level, first, rows[taken - 1][0])
+        put_all(txn, self.claims, claims)
         for place, row, damage in damaged:
-            self._bury_damaged(txn, place, level, row, damage, tally)
+            if not fresh or not self._is_elsewhere(txn, place):
+                self._bury_damaged(txn, place, level, row, damage, tally)
         if damaged and len(claimed) < most:  # what follows those is ready now
             left = most - len(claimed)
             claimed += self.claim(txn, level, left, owner, until, tally, least_age)
         return claimed
 
-    def age_of(self, txn: Txn, level: int) -> int | None:
+    def _is_elsewhere(self, txn: Txn, place: bytes) -> bool:
+        """Whether a place is claimed, delayed, listed as ready, or follows another."""
+        return (
+            txn.get(place, db=self.claims) is not None
+            or any(key[8:] == place for key, _ in all_of(txn, self.delayed))
+            or any(key[1:] == place for key, _ in all_of(txn, self.ready.listed))
+            or any(following == place for _, following in all_of(txn, self.followers))
+        )
+
+    def age_of(self, txn: Txn, level: int, tally: Tally) -> int | None:
         """Nanoseconds that the first ready write of a level has waited, if there is one."""
-        with txn.cursor(self.ready) as cursor:
-            if not cursor.set_range(bytes((level,))):
-                return None
-            key = cursor.key()
-            if key[0] != level:
-                return None
-        place = key[1:]
+        listed, fresh = self.ready.first(txn, tally, level, 1)
+        if not (listed or fresh):
+            return None
+        place = min(place for place, _ in listed + fresh)
         data = txn.get(place, db=self.data)
         if data is None or len(data) < HEADER.size:
             return 0
@@ -380,15 +384,18 @@ class Journal:
         finished: list[bytes] = []
         with txn.cursor(self.claims) as claims, txn.cursor(self.data) as data:
             finish_all(claims, data, done, owner, tally, finished)
-        if finished and txn.stat(self.followers)["entries"]:
+        if len(finished) <= _FEW or txn.stat(self.followers)["entries"]:
             for place in finished:
                 self._let_follow(txn, place)
         return len(finished)
 
     def sweep(self, txn: Txn, tally: Tally, finished: int) -> None:
         """Remove lanes that are over, when most are; a share for each write that was finished."""
-        lanes = txn.stat(self.lanes)["entries"]
-        if not finished or lanes <= 2 * tally.depth + _LANES_LEFT:
+        self._finished += finished
+        if self._finished < _SWEEP_AFTER:
+            return
+        finished, self._finished = self._finished, 0
+        if txn.stat(self.lanes)["entries"] <= 2 * tally.depth + _LANES_LEFT:
             return
         if not tally.depth:
             txn.drop(self.lanes, delete=False)
@@ -437,12 +444,9 @@ class Journal:
 
     def shed(self, txn: Txn, level: int, tally: Tally, verdict: Verdict) -> bool:
         """Let the newest ready write of a level die; False if there is none."""
-        with txn.cursor(self.ready) as cursor:
-            beyond = cursor.set_range(bytes((level + 1,)))
-            if not (cursor.prev() if beyond else cursor.last()) or cursor.key()[0] != level:
-                return False
-            place = cursor.key()[1:]
-            cursor.delete()
+        place = self.ready.pop_last(txn, tally, level)
+        if place is None:
+            return False
         data = txn.get(place, db=self.data) or b""
         try:
             write = Write.stored(place, data)
@@ -462,7 +466,7 @@ class Journal:
         tally.add(level, -1, -size)
 
     def _let_follow(self, txn: Txn, place: bytes, pause: float = 0.0) -> None:
-        follower = txn.pop(place, db=self.followers)
+        follower = txn.pop(place, self.followers)
         if follower is not None and pause:
             self._delay(txn, follower, pause, b"")
         elif follower is not None:
@@ -480,7 +484,7 @@ class Journal:
         data = txn.get(place, db=self.data)
         if data is not None:
             level = data[LEVEL_AT] if len(data) > LEVEL_AT else self._lowest
-            txn.put(bytes((min(level, self._lowest),)) + place, past, db=self.ready)
+            self.ready.put(txn, min(level, self._lowest), place, past)
 
     def _bury(self, txn: Txn, write: Write, attempts: int, verdict: Verdict, tally: Tally) -> None:
         superseded = self._is_followed(txn, NUMBER.pack(write.place))
@@ -492,9 +496,3 @@ class Journal:
         """Keep the bytes that cannot be read."""
         self.graves.bury_damaged(txn, place, level, data, error, tally)
         self._remove(txn, place, level, len(data), tally)
-
-
-def _rows(txn: Txn, database: lmdb._Database) -> list[tuple[bytes, bytes]]:
-    """All of a small database."""
-    with txn.cursor(database) as cursor:
-        return list(cursor)

@@ -35,7 +35,7 @@ class Resident:
         with self._environment.reading() as txn:
             env = self._environment.current()
             self._journal.bind(env)
-            tally, page_size = txn.get(b"tally", db=self._journal.meta), env.stat()["psize"]
+            tally, page_size = txn.get(b"tally", db=self._journal.main), env.stat()["psize"]
             if tally is None or page_size != PAGESIZE:
                 return False
             info = env.info()

@@ -822,6 +822,7 @@ def test_what_a_replaced_write_waited_counts_once(make, target, clock):
 def test_lanes_that_are_over_are_swept(make, monkeypatch, backlog):
     """What is known of keys whose writes are done does not pile up, nor does it hide others."""
     monkeypatch.setattr("hybridcore.write_queue.journal._LANES_LEFT", 50)
+    monkeypatch.setattr("hybridcore.write_queue.journal._SWEEP_AFTER", 20)
     queue = make()
 
     def lanes(txn):

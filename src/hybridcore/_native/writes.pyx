@@ -24,6 +24,7 @@ cdef enum:
     LEVEL = 32        # u8
     ROW_FLAGS = 33    # u8   how the payload is compressed, and whether this is a delete
     CODEC = 34        # u8   which codec reads the payload
+    BORN = 35         # u8   whether it was ready when it came, and has not changed its level
     FORM_SIZE = 36    # u32
     ROW_HEADER = 40   # the key form and the payload follow
 
@@ -111,8 +112,8 @@ cdef class Write:
         write.wall = <int64_t> load64(at + WALL)
         return write
 
-    def row(self, uint64_t number):
-        """The bytes of this write under a number."""
+    def row(self, uint64_t number, bint born=False):
+        """The bytes of this write under a number; ``born`` ready or not."""
         cdef bytes row = PyBytes_FromStringAndSize(NULL, self.size)
         cdef uint8_t* at = <uint8_t*> PyBytes_AS_STRING(row)
         cdef Py_ssize_t form_size = PyBytes_GET_SIZE(self.form)
@@ -122,7 +123,7 @@ cdef class Write:
         at[LEVEL] = <uint8_t> self.level
         at[ROW_FLAGS] = <uint8_t> (self.flags | (DELETES if self.deletes else 0))
         at[CODEC] = <uint8_t> self.codec
-        at[CODEC + 1] = 0
+        at[BORN] = born
         store32(at + FORM_SIZE, <uint32_t> form_size)
         memcpy(at + ROW_HEADER, PyBytes_AS_STRING(self.form), form_size)
         memcpy(
@@ -178,22 +179,25 @@ cdef class WritePacker:
         return write
 
 
-def record_ages(Histogram histogram not None, list writes not None, int64_t now):
-    """Record how long ago, in ns of the clock of ``now``, each of these writes was taken."""
-    cdef Write write
-    for write in writes:
-        c_record(histogram, <uint64_t> max(now - write.since, <int64_t> 0), 1)
+def record_ages(Histogram histogram not None, list times not None, int64_t now):
+    """Record how long ago, in ns of the clock of ``now``, these times were."""
+    cdef int64_t then
+    for then in times:
+        c_record(histogram, <uint64_t> max(now - then, <int64_t> 0), 1)
 
 
 cdef enum:
-    MOST = 16         # levels
+    MOST = 16          # levels
+    TALLY_SIZE = 8 * (2 * MOST + 6)
+    MOST_BETWEEN = 16  # others among those that are fresh
 
 
 @cython.final
 cdef class Tally:
     """How many writes there are, and of how many bytes: in all, by level, and dead.
 
-    ``next`` is the place and the number of the write that comes next.
+    ``next`` is the place and the number of the write that comes next. From ``fresh`` up to
+    ``fresh_end`` are those of ``fresh_level`` that are ready since they came.
     """
 
     cdef int64_t[MOST] _items
@@ -203,6 +207,10 @@ cdef class Tally:
     cdef public int64_t dead
     cdef public int64_t dead_bytes
     cdef public int64_t next
+    cdef public int64_t fresh
+    cdef readonly int64_t fresh_end
+    cdef readonly int64_t fresh_level
+    cdef object _stored
 
     def __cinit__(self):
         self.next = 1
@@ -213,10 +221,11 @@ cdef class Tally:
         cdef Tally self = Tally.__new__(Tally)
         cdef const uint8_t* at
         cdef int level
+        self._stored = data
         if data is None:
             return self
-        if len(data) != 8 * (2 * MOST + 3):
-            raise DecodeError(f"a tally has {8 * (2 * MOST + 3)} bytes, got {len(data)}")
+        if len(data) != TALLY_SIZE:
+            raise DecodeError(f"a tally has {TALLY_SIZE} bytes, got {len(data)}")
         at = <const uint8_t*> PyBytes_AS_STRING(data)
         for level in range(MOST):
             self._items[level] = <int64_t> load64(at + 8 * level)
@@ -227,11 +236,14 @@ cdef class Tally:
         self.dead = <int64_t> load64(at)
         self.dead_bytes = <int64_t> load64(at + 8)
         self.next = <int64_t> load64(at + 16)
+        self.fresh = <int64_t> load64(at + 24)
+        self.fresh_end = <int64_t> load64(at + 32)
+        self.fresh_level = <int64_t> load64(at + 40)
         return self
 
     def pack(self):
         """What to store."""
-        cdef bytes data = PyBytes_FromStringAndSize(NULL, 8 * (2 * MOST + 3))
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, TALLY_SIZE)
         cdef uint8_t* at = <uint8_t*> PyBytes_AS_STRING(data)
         cdef int level
         for level in range(MOST):
@@ -241,7 +253,20 @@ cdef class Tally:
         store64(at, <uint64_t> self.dead)
         store64(at + 8, <uint64_t> self.dead_bytes)
         store64(at + 16, <uint64_t> self.next)
+        store64(at + 24, <uint64_t> self.fresh)
+        store64(at + 32, <uint64_t> self.fresh_end)
+        store64(at + 40, <uint64_t> self.fresh_level)
         return data
+
+    def packed_anew(self):
+        """What to store, if it is not what was unpacked."""
+        packed = self.pack()
+        return None if packed == self._stored else packed
+
+    def levels(self):
+        """Those of which there are any, the most urgent first."""
+        cdef int level
+        return [level for level in range(MOST) if self._items[level] > 0]
 
     def items(self, int level):
         """How many of a level there are."""
@@ -260,6 +285,27 @@ cdef class Tally:
         self._sizes[level] += size
         self.depth += count
         self.size += size
+
+    def has_fresh(self, int level):
+        """Whether some of this level may be ready since they came."""
+        return self.fresh < self.fresh_end and level == self.fresh_level
+
+    def is_fresh(self, int64_t place, bytes row not None):
+        """Whether the write of this row is ready since it came."""
+        return (
+            self.fresh <= place < self.fresh_end
+            and PyBytes_GET_SIZE(row) >= ROW_HEADER
+            and (<const uint8_t*> PyBytes_AS_STRING(row))[BORN]
+        )
+
+    cdef inline bint _bears(self, int level, int64_t place) noexcept:
+        """Have a new write be fresh, unless it were too far from others or of another level."""
+        if self.fresh >= self.fresh_end:
+            self.fresh, self.fresh_level = place, level
+        elif level != self.fresh_level or place - self.fresh_end > MOST_BETWEEN:
+            return False
+        self.fresh_end = place + 1
+        return True
 
 
 cdef inline int _checked(int level) except -1:
@@ -282,13 +328,14 @@ def lane_of(bytes form not None):
 
 
 def lay_out(
-    list writes not None, list names not None, dict tails not None, Tally tally not None
+    list writes not None, list names not None, dict tails not None, Tally tally not None,
+    bint ready,
 ):
     """Number writes, in the order given, and count them.
 
     ``names`` are those of their lanes, ``tails`` the last places of lanes not over. Returns
     the rows of data, of lanes, and of what follows another write; and the heads of new lanes, each
-    a level and a place.
+    a level and a place, but for those that are ``ready`` and fresh.
     """
     cdef uint64_t number = <uint64_t> tally.next
     cdef list rows = [], follows = [], heads = []
@@ -296,15 +343,19 @@ def lay_out(
     cdef Write write
     cdef bytes place, head
     cdef Py_ssize_t at
+    cdef bint born
     for at in range(len(writes)):
         write = writes[at]
         name = names[at]
         place = _place(number)
-        rows.append((place, write.row(number)))
         last = lanes.get(name)
         if last is None:
             last = tails.get(name)
-        if last is None:
+        born = last is None and ready and tally._bears(_checked(write.level), <int64_t> number)
+        rows.append((place, write.row(number, born)))
+        if born:
+            pass
+        elif last is None:
             head = PyBytes_FromStringAndSize(NULL, 9)
             PyBytes_AS_STRING(head)[0] = <char> _checked(write.level)
             memcpy(PyBytes_AS_STRING(head) + 1, PyBytes_AS_STRING(place), 8)
@@ -316,6 +367,24 @@ def lay_out(
         number += 1
     tally.next = <int64_t> number
     return rows, sorted(lanes.items()), follows, heads
+
+
+def fresh_from(cursor, Tally tally not None, Py_ssize_t most):
+    """The first rows that are fresh, or damaged so that nobody knows, from that of the cursor."""
+    cdef list found = []
+    cdef bytes place, row
+    cdef bytes end = _place(<uint64_t> tally.fresh_end)
+    for place, row in cursor:
+        if len(found) == most or place >= end:
+            break
+        if (
+            PyBytes_GET_SIZE(row) < ROW_HEADER
+            or (<const uint8_t*> PyBytes_AS_STRING(row))[BORN]
+            or load64(<const uint8_t*> PyBytes_AS_STRING(row))
+            != c_checksum(<const uint8_t*> PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row))
+        ):
+            found.append((place, row))
+    return found
 
 
 @cython.final
