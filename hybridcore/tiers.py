@@ -10,12 +10,11 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakMethod
 
-from hybridcore.disk.meta import as_tags
 from hybridcore.errors import ClosedError, EncodeError, KeyEncodingError, ValueTooLargeError
 from hybridcore.invalidation.adaptive_ttl import differs
 from hybridcore.invalidation.facts import sliding_of
 from hybridcore.logs import RateLimitedLog, raised_by
-from hybridcore.types import Tier
+from hybridcore.types import Tier, as_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable

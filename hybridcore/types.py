@@ -35,6 +35,17 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
+Tag = str | tuple[str, ...] | None
+"""One tag, several, or none."""
+
+
+def as_tags(tag: Tag) -> tuple[str, ...]:
+    """The tags as a tuple."""
+    if tag is None:
+        return ()
+    return (tag,) if isinstance(tag, str) else tag
+
+
 @dataclass(frozen=True, slots=True)
 class Validators:
     """What an origin sent along so that a copy can be checked cheaply (RFC 9110, 8.8)."""

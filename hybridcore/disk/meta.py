@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from hybridcore.types import Validators
+from hybridcore.types import Tag, Validators, as_tags
 
 _SIZES = struct.Struct("<56xII")
 """Of the key and of the meta part, at the end of a record's header."""
-
-
-Tag = str | tuple[str, ...] | None
-"""One tag, several, or none."""
 
 
 def encode_meta(validators: Validators | None, tag: Tag) -> bytes:
@@ -33,8 +27,6 @@ def encode_meta(validators: Validators | None, tag: Tag) -> bytes:
 def decode_meta(meta: bytes) -> tuple[Validators | None, Tag]:
     """Return the validators and the tags in a record's meta part; unknown names are skipped."""
     import msgspec
-
-    from hybridcore.types import Validators
 
     try:
         said = msgspec.msgpack.decode(meta, type=dict[str, str | tuple[str, ...]])
@@ -57,13 +49,6 @@ def tags_of(record: memoryview | bytes) -> tuple[str, ...]:
         return ()
     start = _SIZES.size + key_size
     return as_tags(decode_meta(bytes(record[start : start + meta_size]))[1])
-
-
-def as_tags(tag: Tag) -> tuple[str, ...]:
-    """The tags as a tuple."""
-    if tag is None:
-        return ()
-    return (tag,) if isinstance(tag, str) else tag
 
 
 def _text(said: Tag) -> str | None:

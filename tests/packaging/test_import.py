@@ -5,8 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+SOURCES = Path(__file__).parents[2] / "src" / "hybridcore" / "_native"
+
+USE_MEMORY_ALONE = """
+import asyncio, sys
+import hybridcore as hc
+
+hc.Cache(10).setdefault("k", "v")
+
+async def awaited(store):
+    return await store.aio.get("b")
+
+with hc.HybridCache(hc.Memory(10), origin=lambda key: key) as store:
+    assert store.get("a") == "a" and store.get("a") == "a"
+    assert asyncio.run(awaited(store)) == asyncio.run(awaited(store)) == "b"
+    store.put("c", 1)
+    store.invalidate("c")
+    store.stats()
+print(*(name for name in sys.modules if name.startswith("hybridcore._native.")))
+"""
 
 IMPORT_AND_LOOK = """
 import json, sys, threading
@@ -69,3 +90,16 @@ def test_import_starts_no_thread(imported: dict) -> None:
 def test_import_opens_nothing(imported: dict) -> None:
     """No file but the modules themselves, no socket, no process."""
     assert imported["opened"] == []
+
+
+@pytest.mark.skipif(not SOURCES.is_dir(), reason="the sources of the native modules are not here")
+def test_memory_alone_needs_no_gil() -> None:
+    """No module that a store without a disk loads has a free-threaded interpreter switch it on."""
+    run = subprocess.run(
+        [sys.executable, "-B", "-c", USE_MEMORY_ALONE], capture_output=True, text=True, check=True
+    )
+    loaded = [name.rpartition(".")[2] for name in run.stdout.split()]
+    assert "memory" in loaded
+    for name in loaded:
+        source = (SOURCES / f"{name}.pyx").read_text("utf-8")
+        assert source.startswith("# cython: freethreading_compatible=True\n"), name

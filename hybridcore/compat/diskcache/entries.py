@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hybridcore.compat.diskcache import walk
 from hybridcore.compat.diskcache.core import ENOVAL, original_tag, stored_tag, transact
 from hybridcore.compat.diskcache.opening import Opened
-from hybridcore.disk.meta import as_tags
 from hybridcore.errors import EncodeError
+from hybridcore.types import as_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

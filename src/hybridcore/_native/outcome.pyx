@@ -1,3 +1,4 @@
+# cython: freethreading_compatible=True
 """What a call is known by, what is kept of one that raised, and how a coroutine tells it."""
 
 from cpython.object cimport PyObject
@@ -86,8 +87,9 @@ cdef int finish(Answered self) except -1:
 
 cdef PyObject* next_answered(Answered self) noexcept:
     """Raise StopIteration with the value, without making one where the interpreter makes none."""
-    value = self.value
-    self.value = ENDED
+    with cython.critical_section(self):
+        value = self.value
+        self.value = ENDED
     if unlikely(type(value) is Raised):
         Py_INCREF(<PyObject*> value)
         raise_again(<PyObject*> value)
