@@ -104,7 +104,8 @@ cdef class Spare:
 
 cdef object hand_over(Runner keeper, Spare spare, object work, object awaited, object context):
     """The task in which work goes on that waits for something."""
-    keeper.spare = None
+    with cython.critical_section(keeper):
+        keeper.spare = None
     cdef bint was_ended = spare.parked is not None and spare.parked.done()
     spare.is_over = True
     if was_ended or spare.task._must_cancel:    # by who was lent its name
@@ -123,12 +124,15 @@ cdef object hand_over(Runner keeper, Spare spare, object work, object awaited, o
 
 cdef Spare spare_of(Runner keeper, object loop):
     """The spare task of a loop, None where tasks are made by somebody else."""
-    cdef Spare spare = keeper.spare
+    cdef Spare spare
+    with cython.critical_section(keeper):
+        spare = keeper.spare
     if spare is None or spare.loop is not loop or spare.is_over:
         if loop.get_task_factory() is not None:
             return None
         spare = Spare(loop)
-        keeper.spare = spare
+        with cython.critical_section(keeper):
+            keeper.spare = spare
     return spare
 
 
