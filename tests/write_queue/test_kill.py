@@ -165,3 +165,62 @@ time.sleep(30)
     assert ended.returncode == 128 + signal.SIGTERM
     with WriteQueue(tmp_path / "queue") as queue:
         assert queue.pending("k").value == 1
+
+
+def test_sigterm_at_any_point(tmp_path):
+    """A process that is asked to end while it holds a lock of the queue ends, and keeps all."""
+    script = f"""
+import os, signal
+from hybridcore.write_queue import WriteQueue, exit_on_sigterm
+exit_on_sigterm()
+queue = WriteQueue({str(tmp_path / "queue")!r}, gather="1h")
+queue.put_nowait("k", 1)
+with queue._committer.lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        pass
+"""
+    ended = subprocess.run([sys.executable, "-c", script], timeout=30, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM
+    with WriteQueue(tmp_path / "queue") as queue:
+        assert queue.pending("k").value == 1
+
+
+def test_sigterm_where_somebody_handles_it(tmp_path):
+    """A handler that was there decides how the process ends; queues are closed when it does."""
+    script = f"""
+import os, signal, sys
+from hybridcore.write_queue import WriteQueue, exit_on_sigterm
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+exit_on_sigterm()
+queue = WriteQueue({str(tmp_path / "queue")!r}, gather="1h")
+queue.put_nowait("k", 1)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], timeout=30, check=False)
+    assert ended.returncode == 7
+    with WriteQueue(tmp_path / "queue") as queue:
+        assert queue.pending("k").value == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("opened_in", ["parent", "child"])
+def test_children_of_multiprocessing_close_queues(tmp_path, opened_in):
+    """A worker process that ends stores what it had only accepted, whoever opened its queue."""
+    script = f"""
+import multiprocessing
+from hybridcore.write_queue import WriteQueue
+def opened():
+    return WriteQueue({str(tmp_path / "queue")!r}, gather="1h")
+def work(queue):
+    queue = queue or opened()
+    queue.put_nowait("k", 1)
+queue = opened() if {opened_in == "parent"} else None
+child = multiprocessing.get_context("fork").Process(target=work, args=(queue,))
+child.start()
+child.join()
+assert child.exitcode == 0
+"""
+    subprocess.run([sys.executable, "-c", script], timeout=30, check=True)
+    with WriteQueue(tmp_path / "queue") as queue:
+        assert queue.pending("k").value == 1
