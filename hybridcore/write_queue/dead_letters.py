@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.errors import ClosedError, ConfigurationError, DecodeError
+from hybridcore._native.writes import WritePacker
+from hybridcore.errors import ClosedError, ConfigurationError, DecodeError, DiskError
 from hybridcore.units import Duration, seconds
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _UNCHANGED: Any = object()
 _AT_ONCE = 500
 """Letters that are read, replayed or purged in one transaction."""
+_LOOK_AT_AGES = 3600.0
+"""Seconds between two looks for letters that are too old, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class DeadLetter:
       ``"crashed"`` (each killed the process), ``"undecodable"``, ``"damaged"``, ``"shed"``
     - ``taken_at``, ``died_at``: seconds since the epoch
     - ``superseded``: whether a newer write of its key was taken since; it is not replayed then
-    - ``value``: None where it cannot be decoded, and of a delete
+    - ``value``: None where it cannot be decoded, for the reason ``unreadable``, and of a delete
     """
 
     id: int
@@ -50,6 +53,7 @@ class DeadLetter:
     died_at: float
     superseded: bool
     size: int
+    unreadable: str = ""
 
 
 Where = Callable[[DeadLetter], bool]
@@ -60,15 +64,17 @@ class DeadLetters:
 
     def __init__(self, queue: WriteQueue) -> None:
         self._queue = queue
+        self._aged_at = -math.inf
 
     def __len__(self) -> int:
         return self._queue.stats().dead
 
     def __iter__(self) -> Iterator[DeadLetter]:
+        last = self._queue.taken_ever()  # one that is replayed may die again meanwhile
         letters = self.after(0, _AT_ONCE)
         while letters:
-            yield from letters
-            letters = self.after(letters[-1].id, _AT_ONCE)
+            yield from (letter for letter in letters if letter.id <= last)
+            letters = self.after(letters[-1].id, _AT_ONCE) if letters[-1].id < last else []
 
     def after(self, number: int = 0, most: int = 100) -> list[DeadLetter]:
         """The letters with larger ids, at most so many."""
@@ -96,6 +102,8 @@ class DeadLetters:
     ) -> int:
         """Queue letters again, as new writes, and forget them; returns how many.
 
+        Their values go as they were stored, also where this process cannot decode them.
+
         Args:
             number: of one letter; otherwise all.
             where: only those of which this is true.
@@ -105,7 +113,9 @@ class DeadLetters:
             force: also those that a newer write of their key has superseded, which it undoes.
 
         Raises:
-            ConfigurationError: the rate is no finite number above 0; nothing was queued.
+            ConfigurationError: the rate is no finite number above 0, or there is no such level;
+                nothing was queued.
+            EncodeError: the value cannot be stored; nothing was queued.
         """
         if rate is not None and not 0 < rate < math.inf:
             raise ConfigurationError(
@@ -114,23 +124,19 @@ class DeadLetters:
         queue, done = self._queue, 0
         started = time.monotonic()
         for letter in self._chosen(number, where):
-            if letter.reason == "damaged" or (
-                letter.reason == "undecodable" and value is _UNCHANGED
-            ):
+            if letter.reason == "damaged":
                 continue
-            again = letter.value if value is _UNCHANGED else value
-            write = queue._encoding.pack(
-                letter.key,
-                again,
-                queue._level.of(letter.key, level or letter.level),
-                letter.deletes and again is None,
-            )
-            write.mono, write.wall = queue._clock(), time.time_ns()
-            if queue._committer.carry_out(self._moving(letter.id, write, force)):
-                done += 1
-                queue._counts["queued"] += 1
             if rate is not None:
                 time.sleep(max(0.0, started + done / rate - time.monotonic()))
+            said = queue._level.of(letter.key, level or letter.level)
+            edited = None
+            if value is not _UNCHANGED:
+                edited = queue._encoding.pack(
+                    letter.key, value, said, letter.deletes and value is None
+                )
+            if queue._committer.carry_out(self._moving(letter.id, edited, said, force)):
+                done += 1
+                queue._counts["queued"] += 1
         queue._drain.wake()
         return done
 
@@ -157,23 +163,41 @@ class DeadLetters:
             for letter in map(self.get, numbers if callbacks else ()):
                 for tell in callbacks if letter is not None else ():
                     self._queue._drain.contained(tell, letter)
-            self._retain()
+        self.retain()
 
-    def _retain(self) -> None:
-        keep, most = self._queue._retention
-        horizon = time.time() - keep
-        over = self._queue._tally.dead_bytes - most
-        numbers = []
-        for letter in self:
-            if letter.died_at >= horizon and over <= 0:
-                break
-            numbers.append(letter.id)
-            over -= letter.size
-        if numbers:
-            self._queue._logs.warning(
+    def retain(self) -> None:
+        """Purge what is older than ``keep_dead`` or beyond ``max_dead_bytes``, and log that.
+
+        Ages are looked at now and then.
+        """
+        queue, (keep, most) = self._queue, self._queue._retention
+
+        def shrink(txn: Txn, tally: Tally) -> int:
+            return queue._journal.graves.shrink(txn, most, tally, _AT_ONCE)
+
+        purged = 0
+        with suppress(ClosedError, DiskError):  # it is looked at again
+            while queue._tally.dead_bytes > most and (some := queue._committer.carry_out(shrink)):
+                purged += some
+            if self._aged_at + min(keep / 10, _LOOK_AT_AGES) <= time.monotonic():
+                self._aged_at = time.monotonic()
+                purged += self._remove(self._older(time.time() - keep))
+        if purged:
+            queue._logs.warning(
                 "%d dead letters were purged: older than keep_dead, or beyond max_dead_bytes",
-                self._remove(numbers),
+                purged,
             )
+
+    def _older(self, horizon: float) -> list[int]:
+        """Ids of those that died before."""
+        found: list[int] = []
+        last: int | None = 0
+        while last is not None:
+            with self._queue._environment.reading() as txn:
+                self._bind()
+                some, last = self._queue._journal.graves.older(txn, last, horizon, _AT_ONCE)
+            found += some
+        return found
 
     def _remove(self, numbers: list[int]) -> int:
         journal, removed = self._queue._journal, 0
@@ -186,26 +210,33 @@ class DeadLetters:
             removed += self._queue._committer.carry_out(job)
         return removed
 
-    def _moving(self, number: int, write: Write, force: bool) -> Callable[[Txn, Tally], bool]:
-        journal = self._queue._journal
+    def _moving(
+        self, number: int, edited: Write | None, level: int, force: bool
+    ) -> Callable[[Txn, Tally], bool]:
+        queue, journal = self._queue, self._queue._journal
 
         def job(txn: Txn, tally: Tally) -> bool:
             found = journal.graves.get(txn, number)
             if found is None or (journal.graves.is_superseded(txn, found[0]) and not force):
                 return False  # somebody else was faster, or the key was written since
+            try:
+                key = queue._encoding.key(found[0].key)
+            except DecodeError:
+                return False
+            write = edited or _as_stored(key, *found, level)
+            write.mono, write.wall = queue._clock(), time.time_ns()
             journal.graves.remove(txn, number, tally)
             journal.accept(txn, [write], tally, again=number)
             return True
 
         return job
 
-    def _chosen(self, number: int | None, where: Where | None) -> list[DeadLetter]:
+    def _chosen(self, number: int | None, where: Where | None) -> Iterator[DeadLetter]:
+        letters = iter(self)
         if number is not None:
             letter = self.get(number)
-            letters = [] if letter is None else [letter]
-        else:
-            letters = list(self)
-        return letters if where is None else [letter for letter in letters if where(letter)]
+            letters = iter(() if letter is None else (letter,))
+        return letters if where is None else filter(where, letters)
 
     def _bind(self) -> None:
         self._queue._journal.bind(self._queue._environment.current())
@@ -213,12 +244,13 @@ class DeadLetters:
     def _letter(self, txn: Txn, stone: Tombstone, payload: bytes) -> DeadLetter:
         queue = self._queue
         key = value = None
+        unreadable = ""
         try:
             key = queue._encoding.key(stone.key)
             if not stone.deletes:
                 value = queue._encoding.value(stone.codec, stone.flags, payload)
-        except (DecodeError, IndexError):
-            pass
+        except DecodeError as error:
+            unreadable = str(error)
         return DeadLetter(
             id=stone.number,
             key=key,
@@ -234,4 +266,11 @@ class DeadLetters:
             died_at=stone.died,
             superseded=queue._journal.graves.is_superseded(txn, stone),
             size=len(payload),
+            unreadable=unreadable,
         )
+
+
+def _as_stored(key: Any, stone: Tombstone, payload: bytes, level: int) -> Write:
+    """The write that died, with the payload that it had."""
+    packer = WritePacker(lambda _: (stone.codec, (payload,)), lambda _, parts: (stone.flags, parts))
+    return packer.pack(key, stone, level, stone.deletes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from traceback import format_exception
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import MsgspecError, Struct
 from msgspec.msgpack import decode, encode
@@ -131,6 +131,33 @@ class Graves:
         tally.dead -= 1
         tally.dead_bytes -= len(value)
         return True
+
+    def shrink(self, txn: Txn, most: int, tally: Tally, at_once: int) -> int:
+        """Forget the first ones until the rest takes so many bytes; returns how many."""
+        removed = 0
+        with txn.cursor(self.dead) as cursor:
+            while tally.dead_bytes > most and removed < at_once and cursor.first():
+                if not self.remove(txn, int(NUMBER.unpack(cursor.key())[0]), tally):
+                    break
+                removed += 1
+        return removed
+
+    def older(
+        self, txn: lmdb.Transaction[Any], after: int, horizon: float, most: int
+    ) -> tuple[list[int], int | None]:
+        """Of the next ones those that died before; and where to go on, if there are more."""
+        found: list[int] = []
+        with txn.cursor(self.dead) as cursor:
+            there = cursor.set_range(NUMBER.pack(after + 1))
+            for _ in range(most):
+                if not there or cursor.key()[:1] == _GRAVE:
+                    return found, None
+                stone, _ = _exhumed(*cursor.item())
+                if stone.died < horizon:
+                    found.append(stone.number)
+                after = stone.number
+                there = cursor.next()
+        return found, after
 
     def is_superseded(self, txn: Txn, stone: Tombstone) -> bool:
         """Whether a newer write of its key was taken, before it died or since."""
