@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybridcore.cli import UsageError, arguments
+from hybridcore.cli import UsageError, arguments, letters
 from hybridcore.cli.output import print_json, print_table
 from hybridcore.cli.queue import opened
 
@@ -44,7 +45,16 @@ def add_to(commands: Subparsers) -> None:
             add("--reason", metavar="REASON", help='only those of this reason, such as "attempts"')
         if name in ("list", "show"):
             add("--json", action="store_true", help="print JSON")
+        if name == "show":
+            add("--value", action="store_true", help="print nothing but the value, to be edited")
         if name == "replay":
+            add(
+                "--value",
+                metavar="FILE",
+                help="with --id: the value in this file, or of standard input (-), in the place of "
+                "the one it died with: JSON, or as it is where that is text or bytes",
+            )
+            add("--level", metavar="LEVEL", help="in the place of the one it had")
             add("--rate", type=float, metavar="N", help="at most N a second")
             add("--force", action="store_true", help="also those that a newer write superseded")
         if name == "purge":
@@ -55,9 +65,9 @@ def add_to(commands: Subparsers) -> None:
 def _list(options: argparse.Namespace) -> int:
     with opened(options.directory) as queue:
         wanted = _where(options)
-        letters = [letter for letter in queue.dead_letters if wanted(letter)]
+        found = [letter for letter in queue.dead_letters if wanted(letter)]
     if options.json:
-        print_json([_summary(letter) for letter in letters])
+        print_json([_summary(letter) for letter in found])
         return 0
     rows = [
         (
@@ -70,7 +80,7 @@ def _list(options: argparse.Namespace) -> int:
             _moment(letter.died_at),
             "superseded" if letter.superseded else "",
         )
-        for letter in letters
+        for letter in found
     ]
     print_table(("id", "key", "level", "reason", "error", "attempts", "died", ""), rows)
     return 0
@@ -78,28 +88,63 @@ def _list(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     with opened(options.directory) as queue:
-        _require(queue, options.id)
-        letter = queue.dead_letters.get(options.id)
+        letter = _require(queue, options.id)
     assert letter is not None
+    if options.value:
+        sys.stdout.buffer.write(letters.as_file(letter))
+        return 0
     if options.json:
-        print_json({**_summary(letter), "value": letter.value, "traceback": letter.traceback})
+        more = ("value", "unreadable", "traceback")
+        print_json(_summary(letter) | {name: getattr(letter, name) for name in more})
         return 0
     for name, value in _summary(letter).items():
         print(f"{name:12} {value}")
-    print(f"{'value':12} {'(a delete)' if letter.deletes else repr(letter.value)}")
+    shown = "(a delete)" if letter.deletes else repr(letter.value)
+    if letter.unreadable:
+        shown = f"(cannot be read here: {letter.unreadable})"
+    print(f"{'value':12} {shown}")
     print(f"\n{letter.traceback}", end="")
     return 0
 
 
 def _replay(options: argparse.Namespace) -> int:
+    if options.value is not None and options.id is None:
+        raise UsageError("--value is expected with --id: a value is of one letter")
+    content = None if options.value is None else _read(options.value)
     with opened(options.directory) as queue:
-        _require(queue, options.id)
+        letter = _require(queue, options.id)
+        changes: dict[str, Any] = {}
+        if letter is not None and content is not None:
+            changes["value"] = letters.from_file(letter, content)
         count = queue.dead_letters.replay(
-            options.id, where=_where(options), rate=options.rate, force=options.force
+            options.id,
+            where=_where(options),
+            level=options.level,
+            rate=options.rate,
+            force=options.force,
+            **changes,
         )
         left = len(queue.dead_letters)
+    if letter is not None and not count:
+        raise UsageError(_why_not(letter, options))
     print(f"{count:,} queued again, {left:,} dead letters left")
     return 0
+
+
+def _read(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {error.strerror}") from error
+
+
+def _why_not(letter: DeadLetter, options: argparse.Namespace) -> str:
+    """Why a letter that was asked for was not queued again."""
+    if letter.superseded and not options.force:
+        return f"a newer write superseded letter {letter.id}; --force queues it all the same"
+    if not _where(options)(letter):
+        return f"letter {letter.id} died of {letter.error}, reason {letter.reason}"
+    return f"letter {letter.id} is damaged and cannot be queued again"
 
 
 def _purge(options: argparse.Namespace) -> int:
@@ -115,10 +160,12 @@ def _purge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _require(queue: WriteQueue, number: int | None) -> None:
-    """Have the letter that is asked for be there."""
-    if number is not None and queue.dead_letters.get(number) is None:
+def _require(queue: WriteQueue, number: int | None) -> DeadLetter | None:
+    """The letter that is asked for, if one is, which has to be there."""
+    letter = None if number is None else queue.dead_letters.get(number)
+    if letter is None and number is not None:
         raise UsageError(f"there is no dead letter {number}")
+    return letter
 
 
 def _where(options: argparse.Namespace) -> Callable[[DeadLetter], bool]:

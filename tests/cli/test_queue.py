@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 import hybridcore as hc
 from hybridcore.cli import main
+from hybridcore.codec import Codec, Codecs
 from hybridcore.exporters.prometheus import PrometheusExporter
 from hybridcore.write_queue import Redelivery, WriteQueue
 
@@ -159,3 +161,119 @@ def test_dead_letters_stay_after_bad_input(directory, capsys, wrong):
     assert "rate is expected" in said or "there is no dead letter 99" in said
     with WriteQueue(directory) as queue:
         assert (len(queue.dead_letters), queue.stats().depth) == (2, 2)
+
+
+VALUES = {
+    "json": {"name": "Ada", "tags": ["x"], "size": 1.5, "gone": None},
+    "text": "two\nlines",
+    "bytes": b"\x00\xff",
+}
+
+
+@pytest.fixture
+def letters(tmp_path):
+    """A queue with dead letters of all kinds, and their ids by key."""
+    where = tmp_path / "letters"
+    with WriteQueue(where, redelivery=Redelivery(attempts=1)) as queue:
+        for key, value in VALUES.items():
+            queue.put(key, value)
+        queue.put("tuple", {"at": [(1, 2)]})
+        queue.put("infinite", [float("inf")])
+        queue.put("keys", {1: 2})
+        queue.delete("delete")
+        queue.nack(queue.take(), ValueError("no"))
+        ids = {letter.key: str(letter.id) for letter in queue.dead_letters}
+    return str(where), ids
+
+
+@pytest.mark.parametrize(
+    ("key", "edit", "expected"),
+    [
+        ("json", lambda raw: raw.replace(b"Ada", "Eve\u00e9".encode()), {"name": "Eve\u00e9"}),
+        ("text", lambda raw: raw + b" more", "two\nlines more"),
+        ("bytes", lambda raw: raw[::-1], b"\xff\x00"),
+    ],
+)
+def test_dlq_edits_a_value(letters, capfdbinary, tmp_path, key, edit, expected):
+    """What show prints of a value is what replay takes in its place, from a file."""
+    directory, ids = letters
+    assert main(["dlq", "show", directory, ids[key], "--value"]) == 0
+    (tmp_path / "value").write_bytes(edit(capfdbinary.readouterr().out))
+    edited = ["--id", ids[key], "--value", str(tmp_path / "value"), "--level", "urgent"]
+    assert main(["dlq", "replay", directory, *edited]) == 0
+    assert b"1 queued again, 6 dead letters left" in capfdbinary.readouterr().out
+    with WriteQueue(directory) as queue:
+        (delivery,) = queue.take()
+    assert delivery.level == "urgent"
+    if key == "json":
+        expected = VALUES["json"] | expected
+    assert delivery.value == expected
+
+
+def test_dlq_takes_a_value_of_standard_input(letters, monkeypatch):
+    """With - the value is what is piped in."""
+    directory, ids = letters
+    monkeypatch.setattr(
+        "sys.stdin", SimpleNamespace(buffer=io.BytesIO(b'{"a": 12345678901234567890}'))
+    )
+    assert main(["dlq", "replay", directory, "--id", ids["json"], "--value", "-"]) == 0
+    with WriteQueue(directory) as queue:
+        (delivery,) = queue.take()
+    assert delivery.value == {"a": 12345678901234567890}
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "said"),
+    [
+        ("json", b"{", "expected to be JSON"),
+        ("json", b"[1]", "expected to be an object"),
+        ("json", b'{"a": NaN}', "NaN is no JSON"),
+        ("text", b"\xff", "expected to be text in UTF-8"),
+        ("tuple", b"{}", "holds a tuple"),
+        ("infinite", b"[]", "holds inf"),
+        ("keys", b"{}", "holds the key 1"),
+        ("delete", b"{}", "is a delete"),
+        (None, b"{}", "--value is expected with --id"),
+    ],
+)
+def test_dlq_refuses_a_value_that_does_not_fit(letters, capsys, tmp_path, key, content, said):
+    """What is no value of the letter's kind is refused with the reason, and the letter stays."""
+    directory, ids = letters
+    (tmp_path / "value").write_bytes(content)
+    which = [] if key is None else ["--id", ids[key]]
+    assert main(["dlq", "replay", directory, *which, "--value", str(tmp_path / "value")]) == 2
+    assert said in capsys.readouterr().err
+    with WriteQueue(directory) as queue:
+        assert len(queue.dead_letters) == 7
+        assert queue.stats().depth == 0
+
+
+def test_dlq_tells_why_a_letter_is_not_replayed(letters, capsys, tmp_path):
+    """The one letter that was asked for is queued again, or the reason is told."""
+    directory, ids = letters
+    with WriteQueue(directory) as queue:
+        queue.put("text", "newer")
+    asked = ["dlq", "replay", directory, "--id", ids["text"]]
+    assert main(asked) == 2
+    assert "a newer write superseded" in capsys.readouterr().err
+    assert main([*asked, "--force", "--error", "KeyError"]) == 2
+    assert "died of ValueError" in capsys.readouterr().err
+    assert main([*asked, "--value", str(tmp_path / "none")]) == 2
+    assert "cannot read" in capsys.readouterr().err
+    assert main([*asked, "--force"]) == 0
+
+
+def test_dlq_shows_what_cannot_be_read(tmp_path, capsys):
+    """Of a value of a type that is unknown here the reason is shown, and it cannot be edited."""
+    kind = Codec(70, complex, lambda value: str(value).encode(), lambda raw: complex(raw.decode()))
+    once = Redelivery(attempts=1)
+    with WriteQueue(tmp_path / "q", codecs=Codecs(kind), redelivery=once) as queue:
+        queue.put("k", 1j)
+        queue.nack(queue.take(), ValueError("no"))
+    shown = ["dlq", "show", str(tmp_path / "q"), "1"]
+    assert main(shown) == 0
+    assert "cannot be read here: codec 70 is unknown" in capsys.readouterr().out
+    assert main([*shown, "--json"]) == 0
+    assert "codec 70" in json.loads(capsys.readouterr().out)["unreadable"]
+    assert main([*shown, "--value"]) == 2
+    assert "edit it in Python" in capsys.readouterr().err
