@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -145,6 +148,26 @@ def test_letters_grow_old_although_no_other_write_dies(tmp_path):
         assert queue.flush(20)
         assert len(queue.dead_letters) == 1
         until(lambda: not queue.dead_letters, 3)
+
+
+@pytest.mark.xfail(strict=True, reason="the claim after the last attempt is counted as one")
+def test_a_write_that_crashed_tells_how_often_it_was_tried(tmp_path):
+    """The claim at which a write is found to have had all its attempts is none of them."""
+    for _ in range(2):
+        script = f"""
+import os, signal
+from hybridcore.write_queue import WriteQueue
+queue = WriteQueue({str(tmp_path / "q")!r})
+queue.pending("k") or queue.put("k", 1)
+assert len(queue.take()) == 1
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+        died = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+        assert died.returncode == -signal.SIGKILL
+    with WriteQueue(tmp_path / "q", redelivery=Redelivery(attempts=2)) as queue:
+        assert queue.take() == []
+        (letter,) = queue.dead_letters
+        assert (letter.reason, letter.attempts) == ("crashed", 2)
 
 
 def until(is_so, seconds=20):
