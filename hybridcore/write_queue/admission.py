@@ -59,7 +59,7 @@ class Admission:
         self._queue = queue
         self.max_items = max_items
         self.max_bytes = size_in_bytes(max_bytes)
-        self._on_full = on_full
+        self.on_full = on_full
         self._block = min(seconds(block), TIMEOUT_MAX)
         self._marks = (high_water, low_water)
         self._on_marks = (on_high_water, on_low_water)
@@ -131,8 +131,9 @@ class Admission:
         """Take a write as ``on_full`` says; None when it was written through."""
         queue, committer = self._queue, self._queue._committer
         blocks = (
-            self._on_full == "block"
+            self.on_full == "block"
             and block > 0
+            and write.size <= self.max_bytes
             and not queue._drain.is_here()
             and not on_background_loop()
         )
@@ -149,14 +150,19 @@ class Admission:
                     committer.wait_for_change(min(left, POLL))
         if queue._closed:
             raise ClosedError("the write queue was closed and takes no writes")
-        if self._on_full != "write_through":
-            raise self._full()
+        if self.on_full != "write_through":
+            raise self._full(write)
         queue._drain.write_through(key, value, deletes=write.deletes)
         return None
 
-    def _full(self) -> QueueFullError:
+    def _full(self, write: Write) -> QueueFullError:
         queue, tally = self._queue, self._queue._tally
         queue._counts["rejected"] += 1
+        if write.size > self.max_bytes:
+            return QueueFullError(
+                f"a write of {write.size} bytes has no room in {str(queue.directory)!r} even when "
+                f"that is empty: max_bytes={self.max_bytes}. Raise that, or store less at once"
+            )
         return QueueFullError(
             f"{tally.depth} writes of {tally.size} bytes wait in {str(queue.directory)!r}, and "
             f"max_items={self.max_items}, max_bytes={self.max_bytes}: its target fails or is slow. "
@@ -166,14 +172,12 @@ class Admission:
     def note(self, tally: Tally) -> None:
         """There is as much now."""
         self._queue._tally = tally
-        if self._on_full != "shed":
+        if self.on_full != "shed":
             self._room = (self.max_items - tally.depth, self.max_bytes - tally.size)
 
     def committed(self, tally: Tally) -> None:
         """Shed what is too much, and tell when a water mark was crossed."""
-        if self._on_full == "shed" and (
-            tally.depth > self.max_items or tally.size > self.max_bytes
-        ):
+        if self.on_full == "shed" and (tally.depth > self.max_items or tally.size > self.max_bytes):
             self._queue._drain.shed(self.max_items, self.max_bytes)
         share = max(tally.depth / self.max_items, tally.size / self.max_bytes)
         high, low = self._marks

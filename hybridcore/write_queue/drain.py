@@ -99,6 +99,11 @@ class Drain:
                 "threads do not call a coroutine function: give workers=0 and await work(), or a "
                 "plain function"
             )
+        if inspect.iscoroutinefunction(target) and self._queue.writes_through:
+            raise ConfigurationError(
+                "who puts into a full queue does not call a coroutine function: choose another "
+                "on_full than 'write_through', or give a plain function"
+            )
         if isinstance(target, Origin):
             if not target.writable:
                 raise ConfigurationError(
@@ -301,7 +306,11 @@ class Drain:
             write, attempt = one.write, one.attempt
             if attempt > attempts:  # who tried it last did not live to tell
                 lost = RuntimeError("the process died while it was being written")
-                spoiled.append(Verdict(write.place, write.number, attempt, lost, reason="crashed"))
+                spoiled.append(
+                    Verdict(
+                        write.place, write.number, attempt, lost, counts=False, reason="crashed"
+                    )
+                )
                 continue
             try:
                 key, value = key_of(write.form), value_of(write)
@@ -413,18 +422,20 @@ class Drain:
         return done, verdicts
 
     def _keep(self) -> None:
-        """Extend the leases of what is under way, while there are threads."""
+        """Keep up with time, while there are threads."""
         while True:
             with self._lock:
                 if self._wait(self.beat, lambda: self._closing and not self._under_way):
                     return
-            self.extend()
+            self.keep_up()
 
-    def extend(self) -> None:
-        """Extend the leases of what is under way."""
+    def keep_up(self) -> None:
+        """Extend the leases of what is under way, and purge letters whose time is over."""
         if self._under_way:
             with suppress(DiskError, ClosedError):
                 self._queue._committer.carry_out(self._extend)
+        if self._queue._tally.dead:
+            self._queue.dead_letters.retain()
 
     def _extend(self, txn: Txn, tally: Tally) -> None:
         queue = self._queue

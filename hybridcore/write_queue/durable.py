@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -191,8 +192,10 @@ class WriteQueue:
             committed=self._committed,
             logs=self._logs,
         )
-        try:
+        with ExitStack() as undo:
+            undo.callback(release, self._environment)
             self._owner = Owner(self.directory)
+            undo.callback(self._owner.close)
             self._environment.write(self._begin, buffers=False)
             self.dead_letters = DeadLetters(self)
             self._drain = Drain(
@@ -204,18 +207,22 @@ class WriteQueue:
                 lease=seconds(lease),
                 ageing=seconds(ageing),
             )
-        except BaseException:
-            release(self._environment)
-            raise
+            if target is not None:
+                self._drain.bind(target)
+            undo.pop_all()
         start_afresh_after_forks(self)
         close_at_exit(self)
-        if target is not None:
-            self.bind(target)
+        self._drain.wake()
 
     @property
     def has_target(self) -> bool:
         """Whether this object brings writes out."""
         return self._drain.has_target
+
+    @property
+    def writes_through(self) -> bool:
+        """Whether who puts calls the target when the queue is full."""
+        return self._admission.on_full == "write_through"
 
     def bind(
         self,
@@ -231,8 +238,7 @@ class WriteQueue:
         self._drain.bind(target)
         if on_dead is not None:
             self._on_dead += (on_dead,)
-        if self._tally.depth:
-            self._drain.wake()
+        self._drain.wake()
 
     # -- taking writes ----------------------------------------------------------------------
 
@@ -423,7 +429,7 @@ class WriteQueue:
             dead=tally.dead,
             dead_bytes=tally.dead_bytes,
             queued=counts["queued"] + self._committer.taken,
-            coalesced=self._committer.coalesced,
+            coalesced=self._committer.coalesced + counts["superseded"],
             written=counts["applied"],
             attempts=counts["attempts"],
             retries=counts["delayed"],

@@ -431,7 +431,7 @@ class Journal:
             except DecodeError as damage:
                 self._bury_damaged(txn, place, level, data, damage, tally)
                 return "dead"
-            self._bury(txn, write, attempt, verdict, tally)
+            self._bury(txn, write, attempt - (not verdict.counts), verdict, tally)
             self._remove(txn, place, level, size, tally)
             return "dead"
         if self._coalesce and self._is_followed(txn, place):

@@ -135,4 +135,4 @@ class Tasks:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._drain.beat)
-            await run_in_thread(self._drain.extend)
+            await run_in_thread(self._drain.keep_up)

@@ -140,7 +140,6 @@ def test_old_letters_are_purged_whatever_died_before_them(tmp_path, monkeypatch)
         assert [letter.key for letter in queue.dead_letters] == ["first"]
 
 
-@pytest.mark.xfail(strict=True, reason="retain() is called when a write dies, and not by the drain")
 def test_letters_grow_old_although_no_other_write_dies(tmp_path):
     """While there are workers, letters are purged when their time is over."""
     with WriteQueue(tmp_path / "q", refuse, redelivery=ONCE, keep_dead=0.5, lease=0.3) as queue:
@@ -150,7 +149,6 @@ def test_letters_grow_old_although_no_other_write_dies(tmp_path):
         until(lambda: not queue.dead_letters, 3)
 
 
-@pytest.mark.xfail(strict=True, reason="the claim after the last attempt is counted as one")
 def test_a_write_that_crashed_tells_how_often_it_was_tried(tmp_path):
     """The claim at which a write is found to have had all its attempts is none of them."""
     for _ in range(2):

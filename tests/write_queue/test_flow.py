@@ -10,7 +10,6 @@ from hybridcore.errors import ConfigurationError, QueueFullError
 from hybridcore.write_queue import WriteQueue
 
 
-@pytest.mark.xfail(strict=True, reason="waits for room that there will never be")
 def test_what_is_larger_than_the_queue_is_refused_at_once(tmp_path):
     """A write that has no room even in an empty queue does not wait for it, and is told so."""
     with WriteQueue(tmp_path / "q", max_bytes="1KiB", block=1) as queue:
@@ -20,7 +19,6 @@ def test_what_is_larger_than_the_queue_is_refused_at_once(tmp_path):
         assert time.monotonic() - started < 0.5
 
 
-@pytest.mark.xfail(strict=True, reason="threads that put would have to await the target")
 def test_write_through_with_a_coroutine_function(tmp_path):
     """What only an event loop can call is not called by who puts: it is refused when bound."""
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from hybridcore.write_queue import WriteQueue
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bind() starts no threads while the directory is empty, nor does anything"
-)
 def test_a_worker_that_began_with_nothing_to_do(tmp_path):
     """A process that only brings writes out does so, although none waited when it began."""
     script = f"""

@@ -584,7 +584,6 @@ def test_bad_input_costs_nothing(make):
             make(name="other", **options)
 
 
-@pytest.mark.xfail(strict=True, reason="a target that is refused leaves the environment open")
 def test_a_target_that_is_refused_leaves_nothing_open(tmp_path):
     """After a refusal no owner is registered, and the directory is not in use."""
     with pytest.raises(ConfigurationError):
@@ -592,7 +591,6 @@ def test_a_target_that_is_refused_leaves_nothing_open(tmp_path):
     assert not list((tmp_path / "q").glob("owner-*"))
 
 
-@pytest.mark.xfail(strict=True, reason="failed writes that a newer one replaced count as nothing")
 def test_every_write_that_came_is_accounted_for(make):
     """A write that failed, and in whose place a newer one goes, was coalesced with that."""
     queue = make()
