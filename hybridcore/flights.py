@@ -93,6 +93,7 @@ class Flights:
             other = Flight(flight.key, flight.origin, flight.options)
             other.since = flight.since
             other.met = flight.met
+            other.queued = flight.queued
             other.thread = _NOBODY
             other.copy = flight.copy
             other.future = flight.future or Future()

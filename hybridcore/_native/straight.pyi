@@ -12,6 +12,7 @@ from hybridcore.config import EntryOptions
 from hybridcore.origins import Origin
 from hybridcore.tiers import Copy
 from hybridcore.types import Tier
+from hybridcore.write_queue.elsewhere import Moment
 
 MISSING: Any
 led_in_context: ContextVar[tuple[Flight, ...]]
@@ -32,6 +33,7 @@ class Flight:
     error: Exception | None
     lost: bool
     since: int
+    queued: Moment | None
     version: int | None
     met: bool
     tags: tuple[Any, ...] | None

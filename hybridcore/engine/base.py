@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hybridcore.origins.base import Origin
     from hybridcore.types import Listener, Tier
     from hybridcore.write_queue import WriteSink
+    from hybridcore.write_queue.elsewhere import Elsewhere
 
 _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
     (BreakerOpenError, "breaker_open"),
@@ -122,6 +123,11 @@ class Base:
         self.features = features
         self.guard = guard
         self.queue = queue
+        self._elsewhere: Elsewhere | None = None
+        if queue is not None and disk is None and coherent is None:
+            from hybridcore.write_queue.elsewhere import beside
+
+            self._elsewhere = beside(queue)
         self.spill = spill
         self.loaders: Loaders[Any, Any] | None = None
         self.listener = listener

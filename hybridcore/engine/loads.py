@@ -32,6 +32,7 @@ from hybridcore.types import (
 if TYPE_CHECKING:
     from hybridcore.origins import Guard
     from hybridcore.origins.base import Origin
+    from hybridcore.write_queue.elsewhere import Moment
 
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
@@ -227,14 +228,31 @@ class Loads(Conflicts):
         self._flights.end(flight, value)
         return True
 
+    def _queued_now(self) -> Moment | None:
+        """What the queue has taken; noted before it is asked for a write that waits."""
+        return None if self._elsewhere is None else self._elsewhere.now()
+
+    def _was_written_elsewhere(self, flight: Flight) -> bool:
+        """Whether another process wrote the key since the load began, and brought that out."""
+        return (
+            self._elsewhere is not None
+            and flight.queued is not None
+            and self._elsewhere.wrote(flight.key, flight.queued)
+        )
+
     def settle(self, flight: Flight, answer: Answer[Any] | Exception, took: float) -> None:
         """End a flight with what the origin answered, or with its copy if it failed.
 
-        A write that was queued meanwhile, perhaps by another process, is newer than both.
+        A write that was queued meanwhile, perhaps by another process, is newer than both. If it has
+        reached the origin since, nobody knows which of them was first: the answer is not kept.
         """
         if self._is_answered_by_queue(flight):
             self._count("loads")
             return
+        if self._was_written_elsewhere(flight):
+            with self._flights.lock(flight.key):
+                if self._flights.holds(flight):
+                    self._flights.supersede(flight.key)
         try:
             value = self._accept(flight, answer, took)
         except Exception as error:
@@ -270,6 +288,7 @@ class Loads(Conflicts):
                 or self.ttls is not None
                 or flight.options.is_winding
                 or (self.queue is not None and self.queue.pending(key) is not None)
+                or self._was_written_elsewhere(flight)
             ):
                 self.settle(flight, answer, took)
                 continue

@@ -279,6 +279,7 @@ class Reads(Loads):
     def _may_ask(self, flight: Flight) -> bool:
         """Whether the origin is to be asked; ends the flight if it is not."""
         copy = flight.copy
+        flight.queued = self._queued_now()
         if self._is_answered_by_queue(flight):
             return False
         if copy is not None and (

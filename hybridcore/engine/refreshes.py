@@ -44,6 +44,7 @@ class Refreshes(Writes):
         self.coherence.catch_up()
         outcome = Refreshed()
         flights = []
+        queued = self._queued_now()
         for key in dict.fromkeys(keys):
             options = self.rules.of(key, call)
             origin = loader or self._loading_origin(key, options)
@@ -56,6 +57,7 @@ class Refreshes(Writes):
                 outcome.skipped.append(key)
                 continue
             flight = self._flight(key, origin, options)
+            flight.queued = queued
             flight.thread = _NOBODY  # readers may have the stale copy meanwhile
             if self._flights.join(flight) is None:
                 flights.append(flight)

@@ -32,6 +32,7 @@ cdef class Flight:
     cdef bint looked_up     # on disk, where this was found
     cdef object record
     cdef public uint64_t since      # what was invalidated before it began
+    cdef public object queued       # what the queue of writes had taken before it began
     cdef public object version      # of what is loaded, where conflicts are settled by it
     cdef public bint met            # by a value that was put meanwhile
     cdef public object tags         # of what it brought, None: none
