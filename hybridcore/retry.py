@@ -55,7 +55,7 @@ class Retry:
 
     def helps(self, error: BaseException) -> bool:
         """Whether to try again after this error."""
-        return isinstance(error, self.on) and _asked(error) <= seconds(self.max_wait)
+        return isinstance(error, self.on) and asked_by(error) <= seconds(self.max_wait)
 
     def options(
         self, may_wait: Callable[[float], bool], sleep: Callable[[float], Any]
@@ -70,7 +70,7 @@ class Retry:
 
         def wait(state: RetryCallState) -> float:
             assert state.outcome is not None
-            return backoff(state) + _asked(state.outcome.exception())
+            return backoff(state) + asked_by(state.outcome.exception())
 
         def stop(state: RetryCallState) -> bool:
             enough = state.attempt_number >= self.attempts
@@ -85,7 +85,8 @@ class Retry:
         }
 
 
-def _asked(error: BaseException | None) -> float:
+def asked_by(error: object) -> float:
+    """Seconds for which an error asks that its origin be left alone; what is no number is none."""
     asked = getattr(error, "retry_after", None)
     return max(0.0, float(asked)) if isinstance(asked, (int, float)) else 0.0
 

@@ -12,6 +12,8 @@ from msgspec.msgpack import decode, encode
 from hybridcore.write_queue.records import NUMBER, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import lmdb
 
     from hybridcore._native.writes import Tally, Write
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     Txn = lmdb.Transaction[bytes]
 
 _GRAVE = b"\xff"
+_MOST_TEXT = 1 << 15
+"""Characters that are kept of what an error tells, and of its traceback."""
 
 
 class Tombstone(Struct, frozen=True, array_like=True):
@@ -78,8 +82,8 @@ class Graves:
             died=time.time(),
             reason=verdict.reason,
             error=type(error).__name__,
-            message=str(error),
-            traceback="".join(format_exception(error)),
+            message=_text(lambda: str(error)),
+            traceback=_text(lambda: _traceback(error)),
         )
         self._keep(txn, stone, write.payload, tally, superseded=superseded)
 
@@ -183,6 +187,21 @@ def _exhumed(number: bytes, value: bytes) -> tuple[Tombstone, bytes]:
         return decode(value[4:end], type=Tombstone), value[end:]
     except MsgspecError as error:
         return _damaged(int(NUMBER.unpack(number)[0]), 0, error), value
+
+
+def _traceback(error: object) -> str:
+    return "".join(format_exception(error)) if isinstance(error, BaseException) else ""
+
+
+def _text(tell: Callable[[], str]) -> str:
+    """What an error tells, as far as it can be stored: to bury a write must not fail."""
+    try:
+        text = tell()
+    except Exception as failure:
+        text = f"(no text: {type(failure).__name__})"
+    if len(text) > _MOST_TEXT:
+        text = text[: _MOST_TEXT // 2] + " ... " + text[-_MOST_TEXT // 2 :]
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _damaged(number: int, level: int, error: Exception) -> Tombstone:

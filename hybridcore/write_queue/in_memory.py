@@ -26,10 +26,12 @@ from hybridcore.origins.threads import (
     run_in_thread,
     start_background_loop,
 )
+from hybridcore.retry import asked_by
 from hybridcore.stats import WriteQueueStats
 from hybridcore.units import Duration, seconds
 from hybridcore.write_queue.base import Operation
 from hybridcore.write_queue.exits import close_at_exit
+from hybridcore.write_queue.redelivery import MOST_ASKED
 
 if TYPE_CHECKING:
     from hybridcore.origins import Origin
@@ -38,9 +40,6 @@ OnDrop = Callable[[Operation, Exception], object]
 
 LINGER = 1.0
 """Seconds that the thread waits for writes before it ends."""
-
-_MOST_ASKED = 3600.0
-"""Seconds for which an origin that says when to come back is left alone."""
 
 _HOPELESS = (ReadOnlyOriginError, EncodeError)
 """Errors that trying again does not help against."""
@@ -404,8 +403,7 @@ class MemoryQueue:
         if write.failures > self._retries or isinstance(error, _HOPELESS):
             return False
         ceiling = min(self._max_backoff, self._base_delay * 2.0 ** (write.failures - 1))
-        asked = min(getattr(error, "retry_after", None) or 0.0, _MOST_ASKED)
-        pause = max(random.uniform(0.0, ceiling), asked)
+        pause = max(random.uniform(0.0, ceiling), min(asked_by(error), MOST_ASKED))
         due = monotonic() + pause
         if self._closed and (self._give_up_at is not None and due > self._give_up_at):
             return False

@@ -15,6 +15,7 @@ from hybridcore.errors import (
     KeyEncodingError,
     ReadOnlyOriginError,
 )
+from hybridcore.retry import asked_by
 from hybridcore.units import Duration, seconds
 
 Jitter = Literal["full", "equal", "none"]
@@ -71,13 +72,17 @@ class Redelivery:
         for name in ("retry_on", "give_up_on"):
             object.__setattr__(self, name, error_classes(name, getattr(self, name)))
 
-    def pause(self, attempt: int, error: BaseException) -> float | None:
-        """Seconds until the next try after the ``attempt``-th failed; None: there is none."""
+    def pause(self, attempt: int, error: object) -> float | None:
+        """Seconds until the next try after the ``attempt``-th failed; None: there is none.
+
+        A target may answer something else than an error for a key: that is a failure like another.
+        """
+        if not isinstance(error, BaseException):
+            error = TypeError(f"the target told no error, but a {type(error).__name__}")
         if attempt >= self.attempts or not isinstance(error, self.retry_on):
             return None
         if isinstance(error, self.give_up_on):
             return None
         bound = min(seconds(self.max_wait), seconds(self.wait) * 2.0 ** min(attempt - 1, 62))
         least = {"full": 0.0, "equal": bound / 2, "none": bound}[self.jitter]
-        asked = getattr(error, "retry_after", None) or 0.0
-        return max(random.uniform(least, bound), min(asked, MOST_ASKED))
+        return max(random.uniform(least, bound), min(asked_by(error), MOST_ASKED))
