@@ -75,7 +75,7 @@ def _list(options: argparse.Namespace) -> int:
             repr(letter.key),
             letter.level,
             letter.reason,
-            f"{letter.error}: {letter.message}"[:60],
+            _plain(" ".join(f"{letter.error}: {letter.message}"[:200].split()))[:60],
             str(letter.attempts),
             _moment(letter.died_at),
             "superseded" if letter.superseded else "",
@@ -98,12 +98,12 @@ def _show(options: argparse.Namespace) -> int:
         print_json(_summary(letter) | {name: getattr(letter, name) for name in more})
         return 0
     for name, value in _summary(letter).items():
-        print(f"{name:12} {value}")
+        print(f"{name:12} {_plain(str(value))}")
     shown = "(a delete)" if letter.deletes else repr(letter.value)
     if letter.unreadable:
         shown = f"(cannot be read here: {letter.unreadable})"
     print(f"{'value':12} {shown}")
-    print(f"\n{letter.traceback}", end="")
+    print(f"\n{_plain(letter.traceback)}", end="")
     return 0
 
 
@@ -191,6 +191,11 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
         "superseded": letter.superseded,
         "bytes": letter.size,
     }
+
+
+def _plain(text: str) -> str:
+    """A text whose control characters do nothing to the terminal."""
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
 
 
 def _moment(seconds: float) -> str:

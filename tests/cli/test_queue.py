@@ -277,3 +277,17 @@ def test_dlq_shows_what_cannot_be_read(tmp_path, capsys):
     assert "codec 70" in json.loads(capsys.readouterr().out)["unreadable"]
     assert main([*shown, "--value"]) == 2
     assert "edit it in Python" in capsys.readouterr().err
+
+
+def test_dlq_prints_what_errors_say_as_plain_text(tmp_path, capsys, monkeypatch):
+    """Errors of several lines take one in the list, and none changes the terminal."""
+    monkeypatch.setenv("COLUMNS", "200")
+    with WriteQueue(tmp_path / "q", redelivery=Redelivery(attempts=1)) as queue:
+        queue.put("k\x1b[2J", 1)
+        queue.nack(queue.take(), ValueError("first\nsecond \x1b[31mred"))
+    assert main(["dlq", "list", str(tmp_path / "q")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["dlq", "show", str(tmp_path / "q"), "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "first\nsecond \\x1b[31mred" in shown
+    assert "\x1b" not in shown
