@@ -260,8 +260,10 @@ class HybridCache(Front[K, V], Outside, Analyzed):
             return MemoryQueue(target, on_drop=lambda operation, error: _call(drop, operation))
         from hybridcore.write_queue import WriteQueue
 
-        if isinstance(queue, WriteQueue) and not queue.has_target:
-            queue.bind(target, on_dead=lambda letter: _call(drop, letter))
+        if isinstance(queue, WriteQueue):
+            queue.dead_letters.on_replay(lambda letter: _call(drop, letter))
+            if not queue.has_target:
+                queue.bind(target, on_dead=lambda letter: _call(drop, letter))
         return queue
 
     def _dropped(self, write: Operation | DeadLetter) -> None:

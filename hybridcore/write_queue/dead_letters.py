@@ -65,6 +65,7 @@ class DeadLetters:
     def __init__(self, queue: WriteQueue) -> None:
         self._queue = queue
         self._aged_at = -math.inf
+        self._on_replay: list[Callable[[DeadLetter], object]] = []
 
     def __len__(self) -> int:
         return self._queue.stats().dead
@@ -137,6 +138,8 @@ class DeadLetters:
             if queue._committer.carry_out(self._moving(letter.id, edited, said, force)):
                 done += 1
                 queue._counts["queued"] += 1
+                for tell in self._on_replay:
+                    queue._drain.contained(tell, letter)
         queue._drain.wake()
         return done
 
@@ -155,6 +158,10 @@ class DeadLetters:
             if before is None or letter.died_at < before
         ]
         return self._remove(numbers)
+
+    def on_replay(self, tell: Callable[[DeadLetter], object]) -> None:
+        """Have somebody told of each letter that is queued again by this object."""
+        self._on_replay.append(tell)
 
     def came(self, numbers: Sequence[int]) -> None:
         """There are new letters: tell who wants to know, and keep within the bounds."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from hybridcore import Compression
+from hybridcore import CallableOrigin, Compression, HybridCache, Memory
 from hybridcore.codec import Codec, Codecs
 from hybridcore.errors import EncodeError
 from hybridcore.write_queue import Redelivery, WriteQueue
@@ -97,6 +98,31 @@ def test_all_that_died_until_now_are_replayed_once(tmp_path):
             return True
 
         assert queue.dead_letters.replay(where=dies_again) == 3
+
+
+def test_a_cache_forgets_what_a_replayed_write_makes_old(tmp_path):
+    """What was loaded after a write had died is not answered once that is queued again."""
+    rows, held = {"k": "old"}, threading.Event()
+
+    def store(key, value):
+        assert held.wait(20)
+        if value == "refused":
+            raise ValueError
+        rows[key] = value
+
+    queue = WriteQueue(tmp_path / "q", redelivery=ONCE)
+    origin = CallableOrigin(rows.get, store=store)
+    with HybridCache(Memory(9), origin=origin, strategy="write_behind", queue=queue) as cache:
+        cache.put("k", "refused")
+        held.set()
+        assert cache.flush(20)
+        until(lambda: cache.get("k") == "old")
+        held.clear()
+        assert queue.dead_letters.replay(value="new") == 1
+        assert cache.get("k") == "new"
+        held.set()
+        assert cache.flush(20)
+        assert (cache.get("k"), rows) == ("new", {"k": "new"})
 
 
 def test_no_pause_after_the_last_letter(tmp_path, monkeypatch):
