@@ -18,6 +18,10 @@ class Levels:
     """Names, the most urgent first; a key has the middle one unless ``level_of`` says another."""
 
     def __init__(self, names: Sequence[str], level_of: Callable[[Any], str] | None) -> None:
+        if level_of is not None and not callable(level_of):
+            raise ConfigurationError(
+                f"level_of is expected to be a function of a key, got {level_of!r}"
+            )
         self.level_of = level_of
         self.use(_checked(names))
 
