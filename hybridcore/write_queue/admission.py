@@ -76,14 +76,18 @@ class Admission:
         write.mono = write.since = self._queue._clock()
         write.wall, write.waited = time_ns(), wait
         stored: Round | None = None
-        with committer.lock:
-            has_room = self._has_room(write)
-            leads = has_room and wait and committer.take_lead()
-            if has_room and not leads:
-                stored = committer.add(write)
-        if leads:
-            committer.store_alone(write)
-            return
+        try:
+            with committer.lock:
+                has_room = self._has_room(write)
+                leads = has_room and wait and committer.take_lead()
+                if has_room and not leads:
+                    stored = committer.add(write)
+            if leads:
+                committer.store_alone(write)
+                return
+        except BaseException:
+            committer.forsake()
+            raise
         if stored is None:
             block = self._block if timeout is None else seconds(timeout)
             stored = self._take_when_full(write, key, value, block)

@@ -81,7 +81,7 @@ class Committer:
         self._numbered = 0
         self._jobs: list[Job] = []
         self._round = Round()
-        self._leading = False
+        self._leading = 0  # the thread that does
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -115,7 +115,7 @@ class Committer:
         """Lead, if nobody does, or waits to, and nothing has gathered; with ``lock`` held."""
         if self._leading or self.waiting or self._jobs or self._round.awaited or self._closed:
             return False
-        self._leading = True
+        self._leading = threading.get_ident()
         return True
 
     def store_alone(self, write: Write) -> None:
@@ -133,10 +133,15 @@ class Committer:
         if error is not None:
             raise error
 
+    def forsake(self) -> None:
+        """After an interrupt: give up the lead, if this thread had taken it and not begun."""
+        if self._leading == threading.get_ident():
+            self._give_up_lead()
+
     def _give_up_lead(self) -> None:
         with self.lock:
             self.committing, self.committing_bytes = {}, 0
-            self._leading = False
+            self._leading = 0
             self._round.call_one()  # it leads the next
             if self._watching:
                 self._changed.notify_all()
@@ -181,7 +186,7 @@ class Committer:
                     leads = not self._leading
                     left = STEP if deadline is None else deadline - monotonic()
                     if leads:
-                        self._leading = True
+                        self._leading = threading.get_ident()
                     elif left <= 0:
                         return False
                     elif latch is None:
@@ -192,6 +197,9 @@ class Committer:
                     latch = None
                     if wanted.over:
                         wanted.call_one()
+        except BaseException:
+            self.forsake()
+            raise
         finally:
             if latch is not None:
                 wanted.leave(latch)
@@ -316,7 +324,7 @@ class Committer:
             if left:
                 self._keep_unstored(writes)
             self.committing, self.committing_bytes = {}, 0
-            self._leading = False
+            self._leading = 0
             here.end()
             self._round.call_one()  # it leads the next
             if self._watching:

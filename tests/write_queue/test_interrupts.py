@@ -28,7 +28,6 @@ def interrupts():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that send signals")
-@pytest.mark.xfail(strict=True, reason="the lead stays taken")
 def test_an_interrupted_put_leaves_the_lead_to_others(tmp_path, interrupts):
     """Whenever it is interrupted, commits go on, and what was acknowledged is there."""
     rng = random.Random(5)
