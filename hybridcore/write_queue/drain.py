@@ -22,6 +22,7 @@ from hybridcore.errors import (
 from hybridcore.logs import raised_by
 from hybridcore.origins import Origin
 from hybridcore.origins.threads import in_background, start_background_loop
+from hybridcore.retry import asked_by
 from hybridcore.write_queue.delivery import Delivery, OriginTarget
 from hybridcore.write_queue.records import Verdict
 
@@ -83,6 +84,7 @@ class Drain:
         self._woken = 0
         self._hurry = 0
         self._paused_until = 0.0
+        self._is_refused = False
         self._looked = 0.0
         self.listeners.clear()
         self._closing = False
@@ -184,8 +186,8 @@ class Drain:
     def verdict(self, delivery: Delivery, error: BaseException) -> Verdict:
         """What becomes of a delivery that failed."""
         if isinstance(error, (BreakerOpenError, BulkheadFullError)):
-            pause = getattr(error, "retry_after", None) or REFUSED
-            return self._verdict(delivery, error, pause, counts=False)
+            wanted = asked_by(error) or REFUSED
+            return self._verdict(delivery, error, wanted, counts=False)
         pause = self._queue.redelivery.pause(delivery.attempt, error)
         reason = ""
         if pause is None:
@@ -365,7 +367,7 @@ class Drain:
         while True:
             seen = self._woken
             pause = self.pause()
-            claims = 0 if self._is_over_time() or pause > 0 else self.batch_size
+            claims = 0 if self._is_over_time() or pause > 0 else self.most()
             try:
                 batch, patience, _ = self.exchange(done, verdicts, claims)
             except ClosedError:
@@ -405,6 +407,7 @@ class Drain:
         """What becomes of a batch whose target answered with these errors."""
         self._queue._counts["batches"] += 1
         if not errors:
+            self._is_refused = False
             return list(batch), []
         done: list[Delivery] = []
         verdicts: list[Verdict] = []
@@ -415,9 +418,10 @@ class Drain:
                 continue
             verdict = self.verdict(one, failure)
             if not verdict.counts:
+                self._is_refused = True
                 self._paused_until = monotonic() + (verdict.again_in or REFUSED)
-            elif isinstance(failure, OriginUnavailableError) and failure.retry_after:
-                self._paused_until = monotonic() + min(failure.retry_after, verdict.again_in or 0.0)
+            elif isinstance(failure, OriginUnavailableError) and asked_by(failure):
+                self._paused_until = monotonic() + min(asked_by(failure), verdict.again_in or 0.0)
             verdicts.append(verdict)
         return done, verdicts
 
@@ -441,6 +445,10 @@ class Drain:
         queue = self._queue
         until = queue._clock() + self._lease
         queue._journal.extend(txn, list(self._under_way), queue._owner.number, until)
+
+    def most(self) -> int:
+        """Writes to bring out at a time: one, while a target that refused calls has taken none."""
+        return 1 if self._is_refused else self.batch_size
 
     def pause(self) -> float:
         """Seconds for which the target wants to be left alone; none if below 0."""

@@ -82,7 +82,7 @@ class Graves:
             died=time.time(),
             reason=verdict.reason,
             error=type(error).__name__,
-            message=_text(lambda: str(error)),
+            message=text_of(error),
             traceback=_text(lambda: _traceback(error)),
         )
         self._keep(txn, stone, write.payload, tally, superseded=superseded)
@@ -191,6 +191,11 @@ def _exhumed(number: bytes, value: bytes) -> tuple[Tombstone, bytes]:
 
 def _traceback(error: object) -> str:
     return "".join(format_exception(error)) if isinstance(error, BaseException) else ""
+
+
+def text_of(error: object) -> str:
+    """What an error says, as far as it can be stored."""
+    return _text(lambda: str(error))
 
 
 def _text(tell: Callable[[], str]) -> str:

@@ -48,7 +48,7 @@ from hybridcore.disk.durability import boot_id
 from hybridcore.disk.keys import lmdb_key
 from hybridcore.disk.layout import Layout
 from hybridcore.errors import DecodeError
-from hybridcore.write_queue.graves import Graves
+from hybridcore.write_queue.graves import Graves, text_of
 from hybridcore.write_queue.ready import Ready
 from hybridcore.write_queue.records import HEADER, LEVEL_AT, NUMBER, Verdict
 from hybridcore.write_queue.rows import all_of, get_all, put_all
@@ -437,7 +437,7 @@ class Journal:
         if self._coalesce and self._is_followed(txn, place):
             self._remove(txn, place, level, size, tally, verdict.again_in)
             return "superseded"
-        said = f"{type(verdict.error).__name__}: {verdict.error}".encode(errors="replace")
+        said = f"{type(verdict.error).__name__}: {text_of(verdict.error)}".encode()
         past = _PAST.pack(number, attempt - (not verdict.counts)) + said[:MOST_ERROR]
         self._delay(txn, place, verdict.again_in, past)
         return "delayed"

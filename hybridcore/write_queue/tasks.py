@@ -79,7 +79,7 @@ class Tasks:
             over = self._deadline is not None and monotonic() >= self._deadline
             self._woken.clear()
             pause = self._drain.pause()
-            claims = 0 if over or pause > 0 else self._drain.batch_size
+            claims = 0 if over or pause > 0 else self._drain.most()
             try:
                 batch, patience, _ = await self._exchange(outcomes, claims)
             except ClosedError:

@@ -30,20 +30,12 @@ ODD = {
     "retry_after text": asking(OSError(), "Mon, 23 Nov 2026 16:00:00 GMT"),
     "retry_after timedelta": asking(OSError(), timedelta(seconds=1)),
     "retry_after nan": asking(OSError(), float("nan")),
-}
-XFAIL = {
-    "speechless": pytest.param(
-        Speechless(), marks=pytest.mark.xfail(strict=True, reason="its text is kept for the next")
-    ),
-    "ours, with text": pytest.param(
-        OriginUnavailableError("busy", retry_after="1"),
-        marks=pytest.mark.xfail(strict=True, reason="ends the thread that brings writes out"),
-    ),
+    "speechless": Speechless(),
+    "ours, with text": OriginUnavailableError("busy", retry_after="1"),
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("failure", [*ODD.values(), *XFAIL.values()], ids=[*ODD, *XFAIL])
+@pytest.mark.parametrize("failure", ODD.values(), ids=ODD)
 def test_an_odd_failure_is_a_failure(tmp_path, failure):
     """Errors that are none, or that cannot be told, are tried again and die like others."""
     rows = {}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from hybridcore import Breaker, HybridCache, Memory
 from hybridcore.errors import OriginUnavailableError
 from hybridcore.origins import Origin
@@ -37,7 +35,6 @@ class Down(Origin):
         return {}
 
 
-@pytest.mark.xfail(strict=True, reason="each probe of a breaker is a whole batch")
 def test_probes_of_a_breaker_spend_few_attempts(tmp_path):
     """While it fails to close, a breaker lets a write through at a time, and not a batch."""
     origin = Down()
