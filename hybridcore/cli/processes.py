@@ -42,8 +42,12 @@ def demo_origin(
         yield f"http://127.0.0.1:{port}"
 
 
-def run_apart(job: Job, progress: Callable[[int], object]) -> Result:
-    """Run a job in a fresh process; ``progress`` hears how many requests are done."""
+@contextmanager
+def run_apart(job: Job, progress: Callable[[int], object]) -> Iterator[Result]:
+    """Run a job in a fresh process, which has ended when this is left.
+
+    ``progress`` hears how many requests are done.
+    """
     with _started("hybridcore.cli.run") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -52,7 +56,8 @@ def run_apart(job: Job, progress: Callable[[int], object]) -> Result:
         for line in process.stdout:
             message = msgspec.json.decode(line)
             if "left" not in message:
-                return msgspec.convert(message, Result)
+                yield msgspec.convert(message, Result)
+                return
             progress(job.requests - message["left"])
     raise RunFailedError(f"the run of {job.contender!r} ended with status {process.returncode}")
 

@@ -10,18 +10,22 @@ import shutil
 import sys
 import tempfile
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from hybridcore import __version__
 from hybridcore.cli import UsageError, arguments
 from hybridcore.cli.demo_origin import Served, Service
+from hybridcore.cli.serve import a_port
 from hybridcore.cli.trace import read_trace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hybridcore.cli import Subparsers
     from hybridcore.cli.run import Job, Result
     from hybridcore.cli.tables import Screen
@@ -150,6 +154,18 @@ def add_to(commands: Subparsers) -> None:
     )
     add("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     add("--no-compare", action="store_true", help="leave out memory alone and no cache")
+    add(
+        "--serve",
+        action="store_true",
+        help="show the hybrid cache on a live page of this host, during the replay and after it",
+    )
+    add("--port", type=a_port, default=8420, help="of the page; 0: any that is free")
+    add(
+        "--serve-for",
+        type=arguments.a_duration,
+        metavar="TIME",
+        help="how long the page stays after the replay; by default until Ctrl-C",
+    )
     command.set_defaults(run=replay)
 
 
@@ -163,29 +179,37 @@ def replay(options: argparse.Namespace) -> int:
         raise UsageError(f"--origin {options.origin} needs {module}: {way}")
     if options.origin == "s3-sim" and find_spec("moto") is None:
         raise UsageError(f"--origin s3-sim needs moto: {way}")
+    if options.serve_for is not None and not options.serve:
+        raise UsageError("--serve-for is how long the page of --serve stays: give --serve, too")
     if options.origin == "redis" and shutil.which("redis-server") is None:
         raise UsageError("--origin redis needs redis-server, which is not installed")
     from hybridcore.cli.processes import RunFailedError
     from hybridcore.cli.tables import Screen
 
     screen = Screen()
-    try:
-        report = _replay(options, screen)
-    except RunFailedError as error:
-        raise UsageError(str(error)) from error
-    screen.report(report)
-    if options.json is not None:
-        _write(options.json, report)
-    results = [column.result for column in report.runs]
-    for line in [line for result in results for line in result.errors][:5]:
-        print(f"hybridcore: {line}", file=sys.stderr)
+    with ExitStack() as cleanup:
+        try:
+            report = _replay(options, screen, cleanup)
+        except RunFailedError as error:
+            raise UsageError(str(error)) from error
+        screen.report(report)
+        if options.json is not None:
+            _write(options.json, report)
+        results = [column.result for column in report.runs]
+        for line in [line for result in results for line in result.errors][:5]:
+            print(f"hybridcore: {line}", file=sys.stderr)
+        if options.serve:
+            screen.stays(options.serve_for)
+            with suppress(KeyboardInterrupt):
+                Event().wait(options.serve_for)
     return 1 if any(result.wrong or result.outcomes["failed"] for result in results) else 0
 
 
-def _replay(options: argparse.Namespace, screen: Screen) -> Report:
+def _replay(options: argparse.Namespace, screen: Screen, cleanup: ExitStack) -> Report:
     from hybridcore.cli.origins import DEMOS
     from hybridcore.cli.processes import demo_origin
     from hybridcore.cli.run import Job
+    from hybridcore.monitoring.watched import PUBLISHED
 
     trace = read_trace(options.trace, options.requests)
     service = Service(
@@ -208,50 +232,72 @@ def _replay(options: argparse.Namespace, screen: Screen) -> Report:
         service=service,
         runs=[],
     )
-    with ExitStack() as cleanup:
-        directory = _emptied(options.directory, cleanup)
-        if options.json is not None:
-            _write(options.json, report)  # a file that cannot be written is told before the work
-        more = []
-        if options.origin != "http":
-            files = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "keys.json"
-            files.write_text(json.dumps(sorted(set(trace.keys))))
-            more = ["--files", str(files)]
-        module = DEMOS[options.origin].module
-        url = cleanup.enter_context(demo_origin(service, module, *more))
-        screen.plan(report, directory)
-        job = Job(
-            contender="hybrid",
-            origin=options.origin,
-            trace=None if options.trace is None else str(options.trace),
-            requests=report.requests,
-            service=service,
-            url=url,
-            memory=options.memory,
-            disk=options.disk,
-            directory=str(directory),
-            workers=options.workers,
-        )
-        plan = [("hybrid, cold", job), ("hybrid, warm", job)]
-        if not options.no_compare:
-            alone = "lru_cache" if isinstance(options.memory, int) else "memory alone"
-            few = min(report.requests, WITHOUT_CACHE)
-            plan.append((alone, replace(job, contender="memory")))
-            plan.append(("no cache", replace(job, contender="none", requests=few)))
-        for title, job in plan:
-            report.runs.append(_run(title, job, url, screen))
+    directory = _emptied(options.directory, cleanup)
+    if options.json is not None:
+        _write(options.json, report)  # a file that cannot be written is told before the work
+    more = []
+    if options.origin != "http":
+        files = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "keys.json"
+        files.write_text(json.dumps(sorted(set(trace.keys))))
+        more = ["--files", str(files)]
+    module = DEMOS[options.origin].module
+    url = cleanup.enter_context(demo_origin(service, module, *more))
+    screen.plan(report, directory)
+    job = Job(
+        contender="hybrid",
+        origin=options.origin,
+        trace=None if options.trace is None else str(options.trace),
+        requests=report.requests,
+        service=service,
+        url=url,
+        memory=options.memory,
+        disk=options.disk,
+        directory=str(directory),
+        workers=options.workers,
+    )
+    if options.serve:
+        screen.page(cleanup.enter_context(_page(directory, options)))
+        job = replace(job, published=str(directory / PUBLISHED))
+    plan = [("hybrid, cold", job), ("hybrid, warm", replace(job, stays=options.serve))]
+    if not options.no_compare:
+        alone = "lru_cache" if isinstance(options.memory, int) else "memory alone"
+        few = min(report.requests, WITHOUT_CACHE)
+        plan.append((alone, replace(job, contender="memory")))
+        plan.append(("no cache", replace(job, contender="none", requests=few)))
+    for title, job in plan:
+        report.runs.append(_run(title, job, url, screen, cleanup))
     return report
 
 
-def _run(title: str, job: Job, url: str, screen: Screen) -> Column:
+def _run(title: str, job: Job, url: str, screen: Screen, cleanup: ExitStack) -> Column:
     from hybridcore.cli.processes import run_apart
 
     before = _served(url)
-    with screen.progress(title, job.requests) as progress:
-        result = run_apart(job, progress)
+    with screen.progress(title, job.requests) as progress, ExitStack() as at_once:
+        until = cleanup if job.stays else at_once
+        result = until.enter_context(run_apart(job, progress))
     after = _served(url)
     counted = {name: count - asdict(before)[name] for name, count in asdict(after).items()}
     return Column(title, result, Served(**counted))
+
+
+@contextmanager
+def _page(directory: Path, options: argparse.Namespace) -> Iterator[str]:
+    """A page of the disk tier to be; gives its address."""
+    from hybridcore import Lmdb
+    from hybridcore.cli.serve import watching
+    from hybridcore.web.server import serving
+
+    Lmdb(directory, max_bytes=options.disk).close()  # what there is not cannot be watched
+    watcher = watching([directory], interval=1.0)
+    try:
+        with serving(watcher, "127.0.0.1", options.port) as address:
+            yield address
+    except OSError as error:
+        place = f"127.0.0.1:{options.port}"
+        raise UsageError(f"cannot listen on {place}: {error.strerror}; try --port 0") from error
+    finally:
+        watcher.close()
 
 
 def _served(url: str) -> Served:

@@ -53,7 +53,11 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run: ``requests`` of a trace through a contender, against the service at ``url``."""
+    """What to run: ``requests`` of a trace through a contender, against the service at ``url``.
+
+    - ``published``: the directory in which a hybrid cache tells what it counts
+    - ``stays``: whether it stays open when all is done, until standard input ends
+    """
 
     contender: Contender
     origin: str
@@ -65,6 +69,8 @@ class Job:
     disk: int
     directory: str
     workers: int
+    published: str | None = None
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +143,17 @@ def contender(job: Job, notes: Notes) -> Iterator[tuple[Callable[[str], Any], No
         return answer.value
 
     if job.contender == "hybrid":
-        with HybridCache(
-            Memory(job.memory),
-            Lmdb(job.directory, max_bytes=job.disk),
-            origin,
-            defaults=EntryOptions(ttl=job.service.max_age, stale=STALE),
-            listener=notes,
-        ) as cache:
+        with (
+            HybridCache(
+                Memory(job.memory),
+                Lmdb(job.directory, max_bytes=job.disk),
+                origin,
+                defaults=EntryOptions(ttl=job.service.max_age, stale=STALE),
+                listener=notes,
+                analytics=job.published is not None,
+            ) as cache,
+            _publishing(cache, job.published),
+        ):
             yield cache.get, origin
         return
     try:
@@ -157,6 +167,22 @@ def contender(job: Job, notes: Notes) -> Iterator[tuple[Callable[[str], Any], No
         origin.close()
 
 
+@contextmanager
+def _publishing(cache: HybridCache[str, Any], directory: str | None) -> Iterator[None]:
+    """Have a cache tell what it counts, for those who watch the directory."""
+    if directory is None:
+        yield
+        return
+    from hybridcore.exporters.processes import Shared
+    from hybridcore.exporters.sources import Sources
+
+    shared = Shared(Sources({"replay": cache}), directory, interval=0.5)
+    try:
+        yield
+    finally:
+        shared.close()
+
+
 def _memory_alone(cache: Cache[str, Any], load: Callable[[str], Any]) -> Callable[[str], Any]:
     def get(key: str) -> Any:
         value = cache.get(key)
@@ -167,8 +193,11 @@ def _memory_alone(cache: Cache[str, Any], load: Callable[[str], Any]) -> Callabl
     return get
 
 
-def run(job: Job, progress: Callable[[int], object]) -> Result:
-    """Carry out the job; ``progress`` hears now and then how many requests are left."""
+def run(job: Job, progress: Callable[[int], object], done: Callable[[Result], object]) -> None:
+    """Carry out the job, and tell ``done`` what came of it, with the cache still open.
+
+    ``progress`` hears now and then how many requests are left.
+    """
     keys = read_trace(Path(job.trace) if job.trace is not None else None, job.requests).keys
     expected = {key: xxh3_64_intdigest(job.service.body(key)) for key in set(keys)}
     outcomes = np.zeros(len(keys), np.int8)
@@ -211,20 +240,21 @@ def run(job: Job, progress: Callable[[int], object]) -> Result:
                 progress(length_hint(positions))
         elapsed = time.perf_counter() - started
         usage = origin.usage()
-    return Result(
-        contender=job.contender,
-        requests=len(keys),
-        seconds=elapsed,
-        outcomes=_counted(outcomes),
-        first=_counted(outcomes[:FIRST]),
-        latency=_latencies(outcomes, durations),
-        origin_requests=usage.calls,
-        not_modified=usage.not_modified,
-        bytes_in=usage.bytes_in,
-        quota=usage.quota_used,
-        wrong=len(wrong),
-        errors=(wrong + errors)[:5],
-    )
+        result = Result(
+            contender=job.contender,
+            requests=len(keys),
+            seconds=elapsed,
+            outcomes=_counted(outcomes),
+            first=_counted(outcomes[:FIRST]),
+            latency=_latencies(outcomes, durations),
+            origin_requests=usage.calls,
+            not_modified=usage.not_modified,
+            bytes_in=usage.bytes_in,
+            quota=usage.quota_used,
+            wrong=len(wrong),
+            errors=(wrong + errors)[:5],
+        )
+        done(result)
 
 
 def _counted(outcomes: np.ndarray[Any, Any]) -> dict[str, int]:
@@ -250,15 +280,24 @@ def _latencies(
 def main() -> None:
     """Read the job, run it, tell how it goes."""
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
-    threading.Thread(target=_stop_with_stdin, daemon=True).start()
+    done, over = threading.Event(), threading.Event()
+    threading.Thread(target=_stop_with_stdin, args=(done, over), daemon=True).start()
 
     def tell(message: object) -> None:
         print(msgspec.json.encode(message).decode(), flush=True)
 
-    tell(run(job, lambda left: tell({"left": left})))
+    def finish(result: Result) -> None:
+        done.set()
+        tell(result)
+        if job.stays:
+            over.wait()
+
+    run(job, lambda left: tell({"left": left}), finish)
 
 
-def _stop_with_stdin() -> None:
+def _stop_with_stdin(done: threading.Event, over: threading.Event) -> None:
     while os.read(0, 4096):  # not sys.stdin: a thread that holds its lock breaks the way out
         pass
-    os._exit(1)
+    if not done.is_set():
+        os._exit(1)
+    over.set()

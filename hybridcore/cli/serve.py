@@ -80,7 +80,7 @@ def serve(options: argparse.Namespace) -> int:
             f"{options.host!r} can be reached from other hosts: give --token-file FILE or the "
             f"variable {_TOKEN}, or listen on 127.0.0.1"
         )
-    watcher = watching(options)
+    watcher = watching(options.directories, options.interval, options.rules)
     try:
         watcher.ask()
         serve_page(
@@ -101,8 +101,8 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def watching(options: argparse.Namespace) -> Watcher:
-    """Watch the directories that were given."""
+def watching(directories: list[Path], interval: float, rules: Path | None = None) -> Watcher:
+    """Watch directories, by the rules built in and those of a file."""
     from hybridcore.errors import ConfigurationError
     from hybridcore.monitoring.alerts import Alerts
     from hybridcore.monitoring.rules import BUILT_IN, load
@@ -111,11 +111,11 @@ def watching(options: argparse.Namespace) -> Watcher:
 
     watched: list[WatchedDirectory] = []
     try:
-        own = [] if options.rules is None else load(options.rules)
+        own = [] if rules is None else load(rules)
         alerts = Alerts({}, rules=[*BUILT_IN, *own], reach=_REACH)
-        for directory in dict.fromkeys(options.directories):
+        for directory in dict.fromkeys(directories):
             watched.append(WatchedDirectory(directory))  # noqa: PERF401  # closed if one fails
-        return Watcher(watched, interval=options.interval, alerts=alerts, always=True)
+        return Watcher(watched, interval=interval, alerts=alerts, always=True)
     except (ConfigurationError, OSError) as error:
         for one in watched:
             one.close()

@@ -76,6 +76,16 @@ class Screen:
         self._note("workers", f"{report.workers} threads; every value read is checked")
         self._console.print()
 
+    def page(self, address: str) -> None:
+        """Tell where the live page is."""
+        self._note("page", f"{address}  as it goes, and after it")
+        self._console.print()
+
+    def stays(self, seconds: float | None) -> None:
+        """Tell for how long the page is still there."""
+        until = "Ctrl-C ends it" if seconds is None else f"for {_time(seconds)}"
+        self._console.print(f"\nThe page stays, and the warm cache with it: {until}.")
+
     def _note(self, label: str, text: str) -> None:
         lines = textwrap.wrap(text, self._console.width - 11)
         for number, line in enumerate(lines):

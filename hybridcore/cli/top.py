@@ -32,7 +32,7 @@ def top(options: argparse.Namespace) -> int:
         from hybridcore.cli.top_screen import Top
     except ImportError as error:
         raise UsageError("the screen needs: pip install 'hybridcore[top]'") from error
-    watcher = watching(options)
+    watcher = watching(options.directories, options.interval, options.rules)
     try:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError("top needs a terminal; hybridcore stats DIR --json needs none")

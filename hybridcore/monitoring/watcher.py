@@ -252,8 +252,8 @@ def _passed(after: Samples, before: Samples | None, seconds: float) -> float:
         return 0.0
     ages = (Course(samples, None, 0.0).now("uptime_seconds") for samples in (before, after))
     was, is_now = ages
-    if was is None or is_now is None or is_now < was:
-        return seconds
+    if was is None or is_now is None or is_now < was or was < is_now < seconds:
+        return seconds  # nobody knows, or it began anew meanwhile
     return is_now - was
 
 

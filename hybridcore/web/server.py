@@ -1,9 +1,11 @@
-"""`serve`: the dashboard on an address of its own, until the process is told to end."""
+"""`serve`, `serving`: the dashboard on an address of its own, alone or beside other work."""
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from hybridcore.web.application import application
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from hybridcore.monitoring.watcher import Watcher
 
@@ -31,10 +33,41 @@ def serve(
         ConfigurationError: the token could be guessed.
         OSError: the address cannot be had.
     """
-    page = application(watcher, token=token, hosts=[host, *hosts])
+    server = _Server(watcher, token=token, hosts=[host, *hosts])
     with _listening(host, port) as listening:
+        on_ready(_address(listening))
+        server.run(sockets=[listening])
+
+
+@contextmanager
+def serving(watcher: Watcher, host: str, port: int) -> Iterator[str]:
+    """Serve the page of a loopback address in a thread; gives its address.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    server = _Server(watcher, hosts=[host])
+    with _listening(host, port) as listening:
+        thread = Thread(
+            target=server.run,
+            kwargs={"sockets": [listening]},
+            name="hybridcore-page",
+            daemon=True,
+        )
+        thread.start()
+        try:
+            yield _address(listening)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of events when it is told to end, so that it need not wait for them."""
+
+    def __init__(self, watcher: Watcher, **gate: Any) -> None:
         config = uvicorn.Config(
-            page,
+            application(watcher, **gate),
             access_log=False,
             limit_concurrency=100,
             log_level="error",
@@ -43,22 +76,18 @@ def serve(
             timeout_graceful_shutdown=2,
             ws="none",
         )
-        found = listening.getsockname()[:2]
-        name = f"[{found[0]}]" if ":" in found[0] else found[0]
-        on_ready(f"http://{name}:{found[1]}/")
-        _Server(config, watcher).run(sockets=[listening])
-
-
-class _Server(uvicorn.Server):
-    """Ends the streams of events when it is told to end, so that it need not wait for them."""
-
-    def __init__(self, config: uvicorn.Config, watcher: Watcher) -> None:
         super().__init__(config)
         self._watcher = watcher
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await run_in_threadpool(self._watcher.close)
         await super().shutdown(sockets)
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/"
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hybridcore import __version__
@@ -279,6 +281,67 @@ def test_no_process_is_left_behind(tmp_path, ending):
         if ending == signal.SIGINT:
             assert (command.returncode, errors) == (130, "hybridcore: interrupted\n")
         _until(lambda: not any(map(_is_alive, children)))
+
+
+def _serving(*arguments):
+    """The replay with its page, once that is told; gives the process and the address."""
+    command = subprocess.Popen(
+        [*COMMAND, "replay", "--serve", "--port", "0", "--no-compare", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    for line in command.stdout:
+        if line.startswith("page "):
+            return command, line.split()[1]
+    raise AssertionError(command.communicate(timeout=20))
+
+
+def _shown(address):
+    with httpx.stream("GET", f"{address}events", timeout=30) as stream:
+        lines = (line for line in stream.iter_lines() if line.startswith("data: "))
+        for line in lines:
+            yield json.loads(line.removeprefix("data: "))["cache"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, None])
+def test_the_live_page_is_there_during_the_replay_and_after_it(tmp_path, ending):
+    """The cache while it goes, the warm one when it is over; it ends when told to."""
+    more = [] if ending else ["--serve-for", "3s"]
+    command, address = _serving("--requests", 400, "--directory", tmp_path, *QUICK, *more)
+    try:
+        assert httpx.get(address).status_code == 200
+        _until(lambda: any(cache["tiers"] for cache in _shown(address)))
+        for line in command.stdout:
+            if line.startswith("The page stays"):
+                break
+        else:
+            raise AssertionError(command.communicate(timeout=20))
+        warm = next(cache for cache in _shown(address) if cache["curve"] and cache["state"] == "ok")
+        assert warm["name"] == "replay"
+        assert warm["tiers"][0]["entries"] > 300
+        assert warm["curve"]["recommended"] > 0
+        if ending:
+            command.send_signal(ending)
+        _, errors = command.communicate(timeout=30)
+        assert (command.returncode, errors) == (0, "")
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(address)
+    finally:
+        if command.poll() is None:
+            command.kill()
+            command.communicate()
+
+
+def test_a_page_that_cannot_be_had_is_told(tmp_path, capsys):
+    """A port that is taken, and a duration without a page, end with one line before any work."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["replay", "--serve", "--port", str(port), "--directory", str(tmp_path)]) == 2
+    assert f"cannot listen on 127.0.0.1:{port}: Address" in capsys.readouterr().err
+    assert main(["replay", "--serve-for", "3s"]) == 2
+    assert "give --serve, too" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not (ROOT / "run").exists(), reason="needs the source tree")

@@ -84,6 +84,24 @@ def test_rates_are_by_the_clock_of_the_cache() -> None:
     assert track.points[-1].memory == 4.0
 
 
+def test_a_cache_that_began_anew_has_rates_of_the_time_that_passed() -> None:
+    """Of a restart it is not concluded that no time passed, however old the cache is now."""
+
+    def samples(uptime, hits):
+        age = frozenset({("cache", "users")})
+        memory = age | {("tier", "memory"), ("result", "hit")}
+        return {
+            "hybridcore_uptime_seconds": [(age, uptime)],
+            "hybridcore_requests_total": [(memory, hits)],
+        }
+
+    track = _Track()
+    track.view(Seen(name="users", source="", samples=samples(3.0, 100)), 1000.0)
+    view = track.view(Seen(name="users", source="", samples=samples(4.0, 1100)), 1010.0)
+    assert view.rate == pytest.approx(100.0)
+    assert track.points[-1].memory == pytest.approx(100.0)
+
+
 def test_what_is_published_tells_the_same(store, tmp_path, clock) -> None:
     """Of a directory counts, sizes and curve are those of the store, latencies in their bucket."""
     directory = tmp_path / "users"
