@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 
 from hybridcore.errors import ConfigurationError
@@ -56,6 +57,11 @@ class Recommendation:
     current: Option | None
     recommended: Option | None
     options: tuple[Option, ...]
+
+
+def whole(size: float) -> int:
+    """The next whole size, which hits no less."""
+    return max(1, ceil(size * (1 - 1e-12)))
 
 
 def recommend(
@@ -115,6 +121,6 @@ def recommend(
         target=target,
         best_hit_ratio=curve.best,
         current=None if current is None else option(current),
-        recommended=None if enough is None else option(max(1.0, enough)),
+        recommended=None if enough is None else option(whole(enough)),
         options=tuple(option(size) for size in sizes),
     )

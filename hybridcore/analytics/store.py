@@ -6,7 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hybridcore.analytics.live import DEEPEST, Analytics, Analyzer
-from hybridcore.analytics.recommend import NEARLY_ALL
+from hybridcore.analytics.recommend import NEARLY_ALL, whole
 from hybridcore.analytics.recording import Recorder
 from hybridcore.errors import ConfigurationError
 from hybridcore.memory import Cache
@@ -65,7 +65,7 @@ class StoreAnalytics:
         self._memory = memory
         self._loads = loads
         self._disk = disk
-        self._expected: tuple[int, Expectations] | None = None
+        self._expected: tuple[tuple[int, int], Expectations] | None = None
         self._analyzer: Analyzer | None = None
         if options:
             chosen = options if isinstance(options, Analytics) else Analytics()
@@ -104,11 +104,15 @@ class StoreAnalytics:
         return self._running().predict(horizon, period=period)
 
     def expectations(self) -> Expectations | None:
-        """What ``store.stats()`` tells of the next hour: worked out once for each measurement."""
+        """What ``store.stats()`` tells of the next hour and of sizes.
+
+        Worked out once for each measurement, and when there are twice as many requests.
+        """
         running = self._running()
-        measured = running.measured()
-        if self._expected is None or self._expected[0] != measured:
-            self._expected = measured, self._expect(running)
+        hits, misses, *_ = self._cache().counters()
+        known = running.measured(), (hits + misses).bit_length()
+        if self._expected is None or self._expected[0] != known:
+            self._expected = known, self._expect(running)
         return self._expected[1]
 
     def _expect(self, running: Analyzer) -> Expectations:
@@ -128,7 +132,7 @@ class StoreAnalytics:
     def _recommended(self, curve: MissRatioCurve) -> dict[str, RecommendedSize]:
         if not curve.requests or not curve.best:
             return {}
-        size = max(1, round(curve.knee(NEARLY_ALL)))
+        size = whole(curve.knee(NEARLY_ALL))
         found = {"memory": RecommendedSize(size, curve.unit, curve.hit_ratio(size))}
         if self._disk is not None:
             disk, memory = self._disk.stats(), self._cache()

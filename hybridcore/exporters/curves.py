@@ -50,14 +50,7 @@ def _families(cache: str, analytics: StoreAnalytics) -> list[Family]:
     }
     text = "Hit ratio that memory of a size would have."
     found = [Family(f"{PREFIX}memory_hit_ratio_at", "gauge", text, ratios, "max")]
-    told = [("process_maxsize", "What the memory of a process may hold.", float(size))]
-    best = advice.recommended
-    if best is not None:
-        told += [
-            ("recommended_size", "What reaches 95 % of the best hit ratio.", best.size),
-            ("recommended_hit_ratio", "Hit ratio of that size.", best.hit_ratio),
-        ]
-    for metric, text, value in told:
-        samples: dict[Labels, float | Buckets] = {named: value}
-        found.append(Family(f"{PREFIX}memory_{metric}", "gauge", text, samples, "max"))
+    text = "What the memory of a process may hold."
+    bound: dict[Labels, float | Buckets] = {named: float(size)}
+    found.append(Family(f"{PREFIX}memory_process_maxsize", "gauge", text, bound, "max"))
     return found

@@ -357,8 +357,8 @@ def curve_of_metrics(course: Course) -> CurveView | None:
     points = {float(size): ratio for size, ratio in told.items()}
     current = course.now("memory_process_maxsize")
     best, best_ratio = (
-        course.now("memory_recommended_size"),
-        course.now("memory_recommended_hit_ratio"),
+        course.now("recommended_size", tier="memory"),
+        course.now("recommended_hit_ratio", tier="memory"),
     )
     if best is not None and best_ratio is not None:
         points[best] = best_ratio

@@ -64,3 +64,11 @@ def test_what_makes_no_sense(wrong):
     """Ratios that are none and sizes below 1 are refused."""
     with pytest.raises(ConfigurationError, match="expected"):
         recommend(curve(), **wrong)
+
+
+def test_a_recommended_size_is_whole_and_reaches_what_it_should():
+    """Of a size between two whole ones the larger is recommended, with the hit ratio of that."""
+    found = recommend(curve(), hit_ratio=0.7003)
+    assert found.recommended is not None
+    assert found.recommended.hit_ratio >= 0.7003
+    assert found.recommended.hit_ratio == curve().hit_ratio(found.recommended.size)

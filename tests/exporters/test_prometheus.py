@@ -280,13 +280,18 @@ def test_predictions_are_told_where_requests_are_looked_at(tmp_path, table) -> N
     with hc.HybridCache(
         memory=hc.Memory(20), disk=hc.Lmdb(tmp_path / "d"), origin=table.load, analytics=True
     ) as store:
+        assert not store.stats().predictions.recommended
         for number in range(300):
             store.get(f"key {number * number % 67}")
         text = PrometheusExporter({"things": store}).text()
         expected = store.stats().predictions
+        live = store.recommend().recommended
     for tier in ("memory", "disk"):
         told = value(text, "hybridcore_recommended_size", cache="things", tier=tier)
         assert told == expected.recommended[tier].size > 0
+    told = value(text, "hybridcore_recommended_size", cache="things", tier="memory")
+    assert told == live.size
+    assert "memory_recommended" not in text
     with hc.HybridCache(memory=hc.Memory(20), origin=table.load) as store:
         assert "recommended" not in PrometheusExporter({"things": store}).text()
 
