@@ -48,7 +48,11 @@ def main() -> None:
         ("hybrid", hybrid, "compare a hybrid cache with its parts, and with caches that load"),
         ("kills", kills, "kill users of a write queue, and count what was lost or made up"),
         ("queue", queue, "compare durable queues: items stored, taken and acknowledged"),
-        ("monitoring", monitoring, "replay with alerts on and off, in interleaved rounds"),
+        (
+            "monitoring",
+            monitoring,
+            "a replay with all monitoring on and off, in interleaved slices",
+        ),
         ("ratios", ratios, "compare caches in interleaved rounds"),
         ("remote", remote, "compare what goes over Redis with a pipeline written by hand"),
         ("statistics", statistics, "what statistics cost, and how near they are"),

@@ -1,87 +1,171 @@
-"""What monitoring costs: a replay with alerts on and off, in interleaved rounds.
+"""What monitoring costs: a replay with all of it switched on and without, in interleaved slices.
 
-Both replay the same keys through caches of their own, with memory, disk and origin. Alerts have an
-hour of past, so that every rule is worked out, and look 100 times as often as they do by default.
-Counted is the time of the processor that the whole process takes, threads included.
+Both replay the same keys through caches of their own, with memory, disk and origin. Switched on are
+alerts with objectives and hours of past, the history on disk, the miss-ratio curve, statistics
+published in a directory and scraped, and the page open, all as often as they are by default.
+
+Slices of half a second alternate, in an order by chance, so that whatever else the machine does is
+the same for both. Counted is the time of the processor for a request: with monitoring that of the
+whole process, all its threads included, and without that of the thread which replays. Who scrapes
+and who looks at the page are processes of their own, and not counted.
 """
 
 from __future__ import annotations
 
-import json
+import random
+import subprocess
+import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.report import quotients, spread
+from bench.report import save, spread
 from bench.traces import SHIPPED, read_trace
 from hybridcore import HybridCache, Lmdb, Memory
+from hybridcore.exporters.prometheus import PrometheusExporter
 from hybridcore.monitoring.alerts import Alerts
+from hybridcore.monitoring.historian import Historian
 from hybridcore.monitoring.slo import Slo
+from hybridcore.monitoring.watched import WatchedStore
+from hybridcore.monitoring.watcher import Watcher
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
-_INTERVAL = 0.1
-_OFTEN = 100
-"""Times as often as by default."""
+_SLICE = 20_000
+"""Requests of a slice."""
+_ROUNDS = 10
+
+_CLIENT = """
+import sys, threading, time, urllib.request
+def scrape():
+    while True:
+        urllib.request.urlopen(sys.argv[2]).read()
+        print("scrape", flush=True)
+        time.sleep(10)
+threading.Thread(target=scrape, daemon=True).start()
+while True:
+    with urllib.request.urlopen(sys.argv[1] + "events") as events:
+        for line in events:
+            if line.startswith(b"data"):
+                print("event", flush=True)
+"""
+"""A Prometheus and a page, as far as the process that they ask notices."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds (9)")
-    parser.add_argument("--requests", type=int, default=60_000, help="in a round (60,000)")
-    parser.add_argument("--json", type=Path, help="where to save the results")
+    parser.add_argument("--seconds", type=float, default=150, help="with and without, in all (150)")
+    parser.add_argument("--seed", type=int, default=1, help="of the order of slices (1)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write JSON")
 
 
 def main(options: argparse.Namespace) -> None:
-    """Run the rounds and print what they tell."""
-    keys = read_trace(SHIPPED, options.requests).keys.tolist()
-    times: dict[str, list[float]] = {"off": [], "on": []}
-    looks = 0
+    """Run the slices and print what they tell."""
+    keys = read_trace(SHIPPED).keys.tolist()
+    chance = random.Random(options.seed)
+    counts = {"looks": 0, "scrape": 0, "event": 0}
     with ExitStack() as exits:
         home = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="hybridcore-")))
-        stores = {name: exits.enter_context(_store(home / name)) for name in times}
-        for store in stores.values():
-            _replay(store, keys)
+        replays = {
+            name: _Replay(exits.enter_context(_store(home / name, analytics=name == "on")), keys)
+            for name in ("on", "off")
+        }
+        for _ in range(len(keys) // _SLICE):  # what comes is then known to both
+            for replay in replays.values():
+                replay.go()
         clock = _Clock()
-        past, each = _past(stores["on"], clock)
-        for number in range(options.rounds):
-            for name in sorted(times, reverse=number % 2 == 1):
-                before = clock.asked
-                started = time.process_time()
-                if name == "on":
-                    with past:
-                        _replay(stores[name], keys)
-                    past = _again(past)
-                    looks += clock.asked - before
-                else:
-                    _replay(stores[name], keys)
-                times[name].append(time.process_time() - started)
-        past.close()
-    ratio = spread(quotients(times["on"], times["off"]))
-    cost = max(0.0, ratio["median"] - 1) / _OFTEN
-    print(f"{options.rounds} rounds of {len(keys)} requests, {looks} looks at the cache")
-    print(f"processor time with alerts: {ratio['median']:.3f} of that without")
-    print(f"at one look in ten seconds: {cost:.3%} more")
-    print(f"  from {ratio['p10']:.3f} to {ratio['p90']:.3f}, 10th to 90th percentile")
-    print(f"a look takes {each * 1e3:.2f} ms: every ten seconds {each / 10:.4%} of a processor")
-    if options.json is not None:
-        told: dict[str, Any] = {"ratio": ratio, "look": each, "times": times, "cost": cost}
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+        alerts, each = _past(replays["on"].store, clock)
+        looks = clock.asked
+        rounds = []
+        with _monitored(replays["on"].store, alerts, home, counts):
+            for _ in range(_ROUNDS):
+                until = time.perf_counter() + options.seconds / _ROUNDS
+                took = dict.fromkeys(replays, 0.0) | {"wall": 0.0}
+                while time.perf_counter() < until:
+                    for name in chance.sample(("on", "off"), 2):
+                        began = time.perf_counter()
+                        whole, own = replays[name].go()
+                        took[name] += whole if name == "on" else own
+                        took["wall"] += time.perf_counter() - began if name == "on" else 0.0
+                rounds.append(took)
+        counts["looks"] = clock.asked - looks
+    ratio = spread([one["on"] / one["off"] for one in rounds])
+    sums = {name: sum(one[name] for one in rounds) for name in rounds[0]}
+    whole = sums["on"] / sums["off"]
+    print(
+        f"{replays['on'].done:,} requests with monitoring in {sums['wall']:.0f} s, and as many "
+        f"without; meanwhile {counts['looks']} looks of alerts, {counts['scrape']} scrapes, "
+        f"{counts['event']} events of the page"
+    )
+    print(
+        f"with all monitoring a request takes {whole:.4f} of the processor's time without; "
+        f"by rounds {ratio['p10']:.3f} to {ratio['p90']:.3f} (10th to 90th percentile of "
+        f"{_ROUNDS}), median {ratio['median']:.3f}"
+    )
+    print(f"a look of alerts takes {each * 1e3:.2f} ms")
+    if options.save is not None:
+        results: dict[str, Any] = {"ratio": whole, "rounds": rounds, "look": each}
+        packages = ["starlette", "uvicorn", "prometheus_client"]
+        save(options.save, options, packages, results | counts)
 
 
-def _store(directory: Path) -> HybridCache[int, bytes]:
+def _store(directory: Path, *, analytics: bool) -> HybridCache[int, bytes]:
     disk: Lmdb[int, bytes] = Lmdb(directory, max_bytes="16MiB", sweep=None)
-    return HybridCache(Memory(5_000), disk, origin=lambda key: bytes(100))
+    return HybridCache(Memory(5_000), disk, origin=lambda key: bytes(100), analytics=analytics)
 
 
-def _replay(store: HybridCache[int, bytes], keys: list[int]) -> None:
-    get = store.get
-    for key in keys:
-        get(key)
+class _Replay:
+    """The trace again and again, a slice at a time."""
+
+    def __init__(self, store: HybridCache[int, bytes], keys: list[int]) -> None:
+        self.store = store
+        self._keys = cycle(keys)
+        self.done = 0
+
+    def go(self) -> tuple[float, float]:
+        """Replay a slice; returns the time of the processor of the process and of this thread."""
+        get = self.store.get
+        whole, own = time.process_time(), time.thread_time()
+        for key in islice(self._keys, _SLICE):
+            get(key)
+        self.done += _SLICE
+        return time.process_time() - whole, time.thread_time() - own
+
+
+@contextmanager
+def _monitored(
+    store: HybridCache[int, bytes], alerts: Alerts, home: Path, counts: dict[str, int]
+) -> Iterator[None]:
+    """All of monitoring for a while; ``counts`` is told what others saw."""
+    from hybridcore.web.server import serving
+
+    with ExitStack() as exits:
+        exporter = PrometheusExporter({"replay": store}, directory=home / "statistics")
+        exits.callback(exporter.close)
+        metrics = exits.enter_context(exporter.serve())
+        exits.enter_context(Historian({"replay": store}, home / "history"))
+        exits.enter_context(alerts)
+        watcher = Watcher([WatchedStore("replay", store)], alerts=alerts)
+        exits.callback(watcher.close)
+        page = exits.enter_context(serving(watcher, "127.0.0.1", 0))
+        client = subprocess.Popen(
+            [sys.executable, "-c", _CLIENT, page, f"http://127.0.0.1:{metrics.port}/metrics"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield
+        finally:
+            client.terminate()
+            told = client.communicate()[0].split()
+            for name in ("scrape", "event"):
+                counts[name] += told.count(name)
 
 
 class _Clock:
@@ -99,7 +183,7 @@ class _Clock:
 def _past(store: HybridCache[int, bytes], clock: _Clock) -> tuple[Alerts, float]:
     """Alerts that have looked for two hours, and how long a look takes then."""
     slos = [Slo("availability", 0.999), Slo("latency", 0.99, "50ms")]
-    alerts = Alerts({"cache": store}, slos=slos, interval=_INTERVAL, clock=clock)
+    alerts = Alerts({"replay": store}, slos=slos, clock=clock)
     took = []
     for _ in range(720):
         clock.ahead += 10
@@ -107,10 +191,3 @@ def _past(store: HybridCache[int, bytes], clock: _Clock) -> tuple[Alerts, float]
         alerts.evaluate()
         took.append(time.process_time() - started)
     return alerts, median(took[-60:])
-
-
-def _again(alerts: Alerts) -> Alerts:
-    """The same, to be started once more."""
-    alerts._stopping.clear()
-    alerts._thread = None
-    return alerts
