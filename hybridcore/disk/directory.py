@@ -224,8 +224,8 @@ def _parse_meta(file: Path, page: bytes) -> tuple[tuple[int, int], int]:
     """Return ((transaction, last page), page size) of one meta page."""
     if len(page) < _META_OFFSET + _META.size:
         raise DiskError(
-            f"{str(file)!r} was cut off within its first pages. It is a cache: remove the "
-            "directory and let it fill again"
+            f"{str(file)!r} was cut off within its first pages. If it is a cache, remove the "
+            "directory and let it fill again, and if it is a queue, restore its backup"
         )
     magic, version, _, _, page_size, last_page, transaction = _META.unpack_from(page, _META_OFFSET)
     if magic != _MAGIC or version != _DATA_VERSION or page_size not in _PAGE_SIZES:

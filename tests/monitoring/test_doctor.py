@@ -170,3 +170,13 @@ def test_a_queue_that_nobody_drains(tmp_path) -> None:
         queue.flush(20)
         assert queue.stats().dead == 1
     assert codes(tmp_path / "queue") == {"dead_letters"}
+
+
+def test_a_damaged_queue_is_not_told_to_be_removed(tmp_path) -> None:
+    """A file that was cut off may have held writes: it is not called a cache."""
+    with WriteQueue(tmp_path / "writes") as queue:
+        queue.put("a", 1)
+    os.truncate(tmp_path / "writes" / "data.mdb", 4096)
+    [found] = [one for one in examine(tmp_path / "writes") if one.code == "damaged"]
+    assert found.cure.startswith("If it is a cache, remove the directory")
+    assert found.cure.endswith("if it is a queue, restore its backup.")
