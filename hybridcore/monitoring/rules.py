@@ -354,6 +354,8 @@ def load(path: str | os.PathLike[str], *, runbooks: str = RUNBOOKS) -> list[Rule
     try:
         text = Path(path).read_text(encoding="utf-8")
         found = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigurationError(f"{shown} cannot be read: {error.strerror}") from error
     except ValueError as error:  # of TOML, which tells the line, or of UTF-8
         raise ConfigurationError(f"{shown}: {error}") from None
     if unknown := sorted(set(found) - {"rule", "slo", "runbooks"}):
@@ -415,4 +417,11 @@ def _rule(table: Any) -> list[Rule]:
 
 
 def _slo(table: Any) -> list[Rule]:
+    if unknown := sorted(set(table) - {"name", "objective", "threshold"}):
+        raise ConfigurationError(
+            f"unknown key {unknown[0]!r}; known are name, objective, threshold"
+        )
+    for name in ("name", "objective"):
+        if name not in table:
+            raise ConfigurationError(f"{name} is missing")
     return of_slos([Slo(**table)])

@@ -184,6 +184,8 @@ def test_webhooks_are_signed(shop) -> None:
         ('\n\n[[slo]]\nname="latency"\nobjective=2\nthreshold="50ms"', 3, "between 0 and 1"),
         ('[[slo]]\nname="latency"\nobjective=0.9\nthreshold="51ms"', 1, "buckets"),
         ("\nrules=3", 2, "unknown key"),
+        ("[[slo]]\nobjective=0.9", 1, "name is missing"),
+        ('[[slo]]\nname="hit_ratio"\nobjective=0.9\ngoal=1', 1, "unknown key 'goal'"),
     ],
 )
 def test_malformed_rules_are_refused(tmp_path, text, line, reason) -> None:
@@ -220,3 +222,9 @@ def test_days_of_snapshots_take_little_memory() -> None:
     for signal in asked:
         assert signal.value(history) == pytest.approx(3 * signal.window, rel=0.02)
     assert history.seconds == pytest.approx(3 * 86400, rel=0.005)
+
+
+def test_rules_that_cannot_be_read_are_named(tmp_path) -> None:
+    """A file that is not there is told with its name and the reason."""
+    with pytest.raises(ConfigurationError, match=r"none\.toml cannot be read: No such file"):
+        load(tmp_path / "none.toml")
